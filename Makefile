@@ -1,0 +1,108 @@
+# tokenmill: `make help` lists what there is. Build output goes to build/<variant>/ only, so nothing needs a clean.
+VARIANT ?= release
+B := build/$(VARIANT)
+PREFIX ?= /usr/local
+PYTHON ?= python3
+CC ?= cc
+
+WARN := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wno-unused-parameter
+CFLAGS_release := -O2 -g
+CFLAGS_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+CFLAGS_tsan := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
+CFLAGS_fuzz := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+ifeq ($(VARIANT),fuzz)
+CC := clang
+endif
+PKGS := sqlite3 libzstd libarchive libpcre2-8 libutf8proc libxxhash libcrypto
+# No contraction: the same source gives the same floats on every processor; kernels ask for fma by name.
+CFLAGS_ALL := -std=c11 -D_GNU_SOURCE -pthread -ffp-contract=off $(WARN) $(CFLAGS_$(VARIANT)) -I. -isystem build/deps/yyjson \
+	-MMD -MP $(shell pkg-config --cflags $(PKGS) 2>/dev/null) $(CFLAGS)
+LDLIBS_ALL := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lm -pthread $(LDLIBS)
+
+# Libraries, lowest first. A test of a library links it and what is below.
+SRC_base := $(wildcard base/*.c)
+SRC_text := $(wildcard engine/file/*.c engine/text/*.c)
+SRC_engine := $(wildcard engine/*.c engine/model/*.c engine/cpu/*.c)
+SRC_queue := $(wildcard queue/*.c)
+SRC_jobs := $(wildcard jobs/*.c)
+SRC_runner := $(filter-out runner/main.c,$(wildcard runner/*.c))
+LIBS := base text engine queue jobs runner
+
+# engine/cpu/kernels_*.c are compiled once per instruction set; engine/cpu/*.c choose at run time.
+KERNELS := $(filter engine/cpu/kernels_%,$(SRC_engine))
+SRC_engine := $(filter-out $(KERNELS),$(SRC_engine))
+ARCH := $(shell uname -m)
+ISAS_x86_64 := generic avx2 avx512
+ISAS_aarch64 := generic
+ISAS := $(or $(ISAS_$(ARCH)),generic)
+ISA_FLAGS_generic := -DISA=generic -DISA_GENERIC
+ISA_FLAGS_avx2 := -DISA=avx2 -DISA_AVX2 -mavx2 -mfma -mf16c -O3
+ISA_FLAGS_avx512 := -DISA=avx512 -DISA_AVX512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mfma -mf16c -mprefer-vector-width=512 -O3
+KERNEL_OBJS := $(foreach isa,$(ISAS),$(patsubst %.c,$(B)/obj/%.$(isa).o,$(KERNELS)))
+
+lib = $(B)/lib$(1).a
+LINK_base := $(call lib,base)
+LINK_text := $(call lib,text) $(LINK_base)
+LINK_engine := $(call lib,engine) $(LINK_text)
+LINK_queue := $(call lib,queue) $(LINK_base)
+LINK_jobs := $(call lib,jobs) $(call lib,queue) $(LINK_text)
+LINK_runner := $(call lib,runner) $(call lib,jobs) $(call lib,queue) $(LINK_engine)
+
+all: $(B)/tokenmill ## build the program (build/release/tokenmill)
+
+YYJSON := build/deps/yyjson/yyjson.h
+$(YYJSON): scripts/deps.sh
+	PYTHON=$(PYTHON) scripts/deps.sh yyjson
+
+define library
+$(B)/lib$(1).a: $(patsubst %.c,$(B)/obj/%.o,$(SRC_$(1))) $(2)
+	@rm -f $$@
+	@ar rcs $$@ $$^
+endef
+$(eval $(call library,base,$(B)/obj/yyjson.o))
+$(eval $(call library,text))
+$(eval $(call library,engine,$(KERNEL_OBJS)))
+$(eval $(call library,queue))
+$(eval $(call library,jobs))
+$(eval $(call library,runner))
+
+$(B)/obj/yyjson.o: $(YYJSON)
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -O2 -g -c -o $@ build/deps/yyjson/yyjson.c
+define kernel_rule
+$(B)/obj/%.$(1).o: %.c | $(YYJSON)
+	@mkdir -p $$(@D)
+	$(CC) $(CFLAGS_ALL) $(ISA_FLAGS_$(1)) -c -o $$@ $$<
+endef
+$(foreach isa,$(ISAS),$(eval $(call kernel_rule,$(isa))))
+$(B)/obj/%.o: %.c | $(YYJSON)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) -c -o $@ $<
+
+$(B)/tokenmill: $(B)/obj/runner/main.o $(LINK_runner)
+	$(CC) $(CFLAGS_ALL) -o $@ $^ $(LDLIBS_ALL)
+
+# tests/<library>/test_*.c: one binary each, linked with that library and what is below it.
+TESTS :=
+define test_rules
+TESTS_$(1) := $$(patsubst tests/$(1)/%.c,$$(B)/tests/%,$$(wildcard tests/$(1)/test_*.c))
+TESTS += $$(TESTS_$(1))
+$$(TESTS_$(1)): $$(B)/tests/%: $$(B)/obj/tests/$(1)/%.o $$(LINK_$(1))
+	@mkdir -p $$(@D)
+	$$(CC) $$(CFLAGS_ALL) -o $$@ $$^ $$(LDLIBS_ALL)
+FUZZ_$(1) := $$(patsubst tests/$(1)/%.c,$$(B)/fuzz/%,$$(wildcard tests/$(1)/fuzz_*.c))
+FUZZERS += $$(FUZZ_$(1))
+$$(FUZZ_$(1)): $$(B)/fuzz/%: $$(B)/obj/tests/$(1)/%.o $$(LINK_$(1))
+	@mkdir -p $$(@D)
+	$$(CC) $$(CFLAGS_ALL) -fsanitize=fuzzer -o $$@ $$^ $$(LDLIBS_ALL)
+endef
+$(foreach l,$(LIBS),$(eval $(call test_rules,$(l))))
+
+tests: $(TESTS)
+fuzzers: $(FUZZERS)
+test: all $(TESTS) ## C unit tests: no network, no model, no GPU
+	scripts/run-tests.sh $(TESTS)
+
+-include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
+.PHONY: all tests fuzzers test
+.SECONDARY:

@@ -1,0 +1,49 @@
+/* hash.c: thin covers over libcrypto and xxhash. */
+#include "base/hash.h"
+
+#include <openssl/evp.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "base/errors.h"
+
+struct sha256 *sha256_new(void)
+{
+	EVP_MD_CTX *c = EVP_MD_CTX_new();
+
+	if (!c || EVP_DigestInit_ex(c, EVP_sha256(), NULL) != 1)
+		BUG("libcrypto has no SHA-256");
+	return (struct sha256 *)c;
+}
+
+void sha256_add(struct sha256 *h, const void *p, size_t n)
+{
+	EVP_DigestUpdate((EVP_MD_CTX *)h, p, n);
+}
+
+void sha256_finish(struct sha256 *h, char hex[SHA256_HEX_BYTES])
+{
+	static const char digits[] = "0123456789abcdef";
+	unsigned char d[32];
+
+	EVP_DigestFinal_ex((EVP_MD_CTX *)h, d, NULL);
+	EVP_MD_CTX_free((EVP_MD_CTX *)h);
+	for (int i = 0; i < 32; i++) {
+		hex[2 * i] = digits[d[i] >> 4];
+		hex[2 * i + 1] = digits[d[i] & 15];
+	}
+	hex[64] = '\0';
+}
+
+void sha256_hex(const void *p, size_t n, char hex[SHA256_HEX_BYTES])
+{
+	struct sha256 *h = sha256_new();
+
+	sha256_add(h, p, n);
+	sha256_finish(h, hex);
+}
+
+uint64_t hash64(const void *p, size_t n, uint64_t seed)
+{
+	return XXH3_64bits_withSeed(p, n, seed);
+}

@@ -1,0 +1,135 @@
+/* job.h: a job is a directory; everything in it that another worker may read is an immutable file that appeared by an atomic
+ * step. queue knows rows as keys, bytes and counts, never as tokens or tensors.
+ *
+ *     JOB/
+ *       job.json                       the spec (what was asked for) and the planner's figures; written last by the plan
+ *       plan.db                        SQLite, read-only once published: every row's key, hash, source line, shard, estimate
+ *       shards/00012/input.jsonl.zst   the shard's rows, in the order in which they should run
+ *       shards/00012/claim-0001        exclusive (link(2)): worker index, host, boot id, pid, time
+ *       shards/00012/seg-0001-000003.db finished rows and partial tokens that epoch 1 published, immutable
+ *       shards/00012/done              all rows of the shard have a result
+ *       merged/                        results.jsonl, errors.jsonl, usage.json, manifest.json: renamed into place as one
+ *       results.jsonl, errors.jsonl, usage.json   symbolic links into merged/
+ *       events/                        one small file per worker attempt
+ *
+ * One thread per struct job unless said otherwise. Every failure is ERR_STORAGE (disk), ERR_INPUT, ERR_FINGERPRINT or ERR_FENCED;
+ * whatever fails, nothing published is harmed and the call can be tried again.
+ */
+#ifndef TOKENMILL_QUEUE_JOB_H
+#define TOKENMILL_QUEUE_JOB_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/errors.h"
+
+/* ---- plan ---- */
+
+struct job_plan;
+
+struct plan_row {
+	const char *key;         /* custom_id, unique in the job */
+	size_t n_key;
+	const char *source;      /* file, or "file!member" for an archive */
+	int64_t line;            /* 1-based in that source */
+	const char *input;       /* the row's own line of JSON, as it will be run */
+	size_t n_input;
+	int64_t n_prompt_tokens;
+	int64_t max_output_tokens;
+	const void *prefix_key;  /* bytes that sort rows so that shared prefixes are neighbours */
+	size_t n_prefix_key;     /* at most 1024 */
+	/* A row at fault: its finished error record instead of a run. NULL for a good row. */
+	const char *error_line;
+	size_t n_error_line;
+};
+
+/* Start planning into a temporary directory beside dir's content. dir is made. ERR_INPUT when dir holds something that is not ours. */
+struct job_plan *job_plan_begin(const char *dir, struct err *err);
+/* Rows in input order; the row number is the count of earlier calls. 0; 1 when the key was there before (nothing is added; *first_source,
+ * *first_line say where, borrowed until the next call); -1. */
+int job_plan_add(struct job_plan *p, const struct plan_row *row, const char **first_source, int64_t *first_line, struct err *err);
+/* Cut shards of about rows_per_shard (0: chosen) rows in prefix order, publish plan.db, shards, and job.json as the last. spec_json: an
+ * object; it is stored under "spec". Frees p, also on failure. */
+int job_plan_commit(struct job_plan *p, const char *spec_json, int64_t rows_per_shard, struct err *err);
+void job_plan_abort(struct job_plan *p); /* frees and removes the temporary directory */
+
+/* ---- open ---- */
+
+struct job;
+
+int job_is_planned(const char *dir); /* job.json is there */
+struct job *job_open(const char *dir, struct err *err);
+void job_close(struct job *j);
+const char *job_spec(const struct job *j); /* the spec's JSON text, as given to job_plan_commit */
+int64_t job_n_rows(const struct job *j);       /* all rows, those at fault included */
+int64_t job_n_bad_rows(const struct job *j);
+int64_t job_n_shards(const struct job *j);
+/* Finished rows over all shards (segments and done marks), for "resuming: 80 of 164 rows are done". */
+int64_t job_n_done_rows(struct job *j, struct err *err);
+
+/* ---- claim and run ---- */
+
+struct job_worker {     /* who claims */
+	int index;          /* JOB_COMPLETION_INDEX, 0 on a laptop */
+	const char *attempt; /* pod uid or a random id: written into claims and events */
+};
+
+struct shard; /* a claimed shard */
+
+/* The next shard for this worker: its own unfinished ones first (epoch + 1), then unclaimed ones, then orphans: claimed, unfinished and
+ * the claimant is surely gone (same host and boot, no such process). A shard held by a live handle of this process is never given
+ * twice. 1 and *out; 0 nothing left to claim; -1. */
+int job_claim(struct job *j, const struct job_worker *w, struct shard **out, struct err *err);
+int64_t shard_number(const struct shard *s);
+int shard_epoch(const struct shard *s);
+int64_t shard_n_rows(const struct shard *s);
+int64_t shard_n_done(const struct shard *s); /* with results from any epoch */
+
+struct shard_row {
+	int64_t row;        /* number in input order */
+	const char *key;
+	size_t n_key;
+	const char *input;
+	size_t n_input;
+	int64_t n_prompt_tokens, max_output_tokens;
+	const void *partial; /* what an earlier epoch published of it (opaque to queue), NULL when nothing */
+	size_t n_partial;
+};
+/* The next row without a result, in run order; borrowed until the next call. 1, 0 at the end, -1. */
+int shard_next(struct shard *s, struct shard_row *out, struct err *err);
+
+struct row_result {
+	int64_t row;
+	int is_error;          /* line goes to errors.jsonl as well */
+	const char *line;      /* output line, without newline */
+	size_t n_line;
+	int64_t prompt_tokens, cached_tokens, output_tokens, reasoning_tokens, recomputed_tokens;
+	double wait_s, prefill_s, decode_s;
+};
+/* Remember a finished row / the partial state of a row in flight. Nothing is on disk before shard_publish. */
+void shard_add_result(struct shard *s, const struct row_result *r);
+void shard_add_partial(struct shard *s, int64_t row, const void *state, size_t n);
+/* Write what was added since the last publish as one immutable segment: temporary file, fsync, rename, fsync of the directory. With all
+ * rows finished, `done` as well. ERR_FENCED when a higher epoch is there. On failure what was added stays and the call can be repeated. */
+int shard_publish(struct shard *s, struct err *err);
+int shard_is_done(const struct shard *s);
+void shard_close(struct shard *s); /* does not publish */
+
+/* ---- merge ---- */
+
+/* 1 when every shard is done, 0, -1. */
+int job_all_done(struct job *j, struct err *err);
+int job_is_merged(const struct job *j);
+/* Stream results in input order to results.jsonl (successful rows) and errors.jsonl (the rest), write usage.json and manifest.json (SHA-256
+ * root over input rows and output records, counts), rename the directory into place, make the links. One record per row: the lowest epoch
+ * that has one. Merging again gives the same bytes. ERR_INPUT when rows are missing. usage_extra_json: NULL or an object whose members
+ * are added to usage.json (timings, model). */
+int job_merge(struct job *j, const char *usage_extra_json, struct err *err);
+/* Recompute from the plan and the merged files; names the first missing, doubled or altered row in *err. */
+int job_verify(struct job *j, struct err *err);
+
+/* One small file under events/: a JSON object. name like "start", "end". */
+int job_event(struct job *j, const struct job_worker *w, const char *name, const char *json, struct err *err);
+
+#endif
