@@ -41,7 +41,7 @@ int gguf_find_bool(const struct gguf *g, const char *key, int *out);
 int gguf_find_string(const struct gguf *g, const char *key, struct gguf_string *out);
 int gguf_has(const struct gguf *g, const char *key);
 
-/* Arrays: *n elements of type *type, 0 when absent. Elements by index, O(1). */
+/* Arrays: *n elements of type *type, 0 when absent. Elements by index, O(1); gguf_array_i64 reads booleans too. */
 int gguf_find_array(const struct gguf *g, const char *key, enum gguf_type *type, size_t *n);
 int gguf_array_string(const struct gguf *g, const char *key, size_t i, struct gguf_string *out);
 int gguf_array_i64(const struct gguf *g, const char *key, size_t i, int64_t *out);
