@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "base/errors.h"
+#include "base/workers.h"
 #include "engine/file/tensor.h"
 #include "engine/kv.h"
 #include "engine/model/model.h"
@@ -87,8 +88,11 @@ struct backend_ops {
 	void (*attention)(struct backend *b, int layer, const float *q, float scale, float softcap, int window, float *out);
 	/* gate [n, width] = act(gate) * up */
 	void (*act_mul)(struct backend *b, enum activation act, float *gate, const float *up, int32_t width);
-	/* Everything enqueued is done; logits are readable. */
+	/* Everything enqueued is done; what was computed is readable by the host. */
 	int (*finish)(struct backend *b, struct err *err);
+	/* Host work of the scheduler's side (sampling) on the backend's host threads: fn(arg, thread, n_threads). */
+	void (*parallel)(struct backend *b, workers_fn fn, void *arg);
+	int (*n_host_threads)(const struct backend *b);
 };
 struct backend {
 	const struct backend_ops *ops;

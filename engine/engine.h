@@ -25,8 +25,8 @@ struct engine_options {
 	enum kv_type kv_type;      /* 0: KV_F16 */
 	size_t memory_bytes;       /* weights + workspace + KV, kept; 0: half of what the machine (or cgroup) has free */
 	int n_threads;             /* 0: all this process may use */
-	int32_t max_batch;         /* sequences at once; 0: chosen from memory, at most 256 */
-	int32_t chunk_tokens;      /* most tokens of one step; 0: 512 */
+	int32_t max_batch;         /* sequences at once; 0: 128 */
+	int32_t chunk_tokens;      /* most tokens of one step; 0: 512; never less than max_batch */
 	int no_prefix_cache;
 	const char *isa;           /* NULL: best; for tests */
 };
@@ -83,18 +83,19 @@ int engine_submit(struct engine *e, const struct engine_request *r, struct err *
 long engine_step(struct engine *e, engine_result_fn fn, void *arg, struct err *err);
 size_t engine_n_waiting(const struct engine *e); /* submitted, not yet admitted: the caller tops up when it is low */
 size_t engine_n_running(const struct engine *e);
-/* The tokens of every running request so far, for checkpoints: results with FINISH_NONE. */
+/* The tokens of every request so far, running or waiting, for checkpoints: results with FINISH_NONE. */
 void engine_each_running(struct engine *e, engine_result_fn fn, void *arg);
 
 struct engine_stats { /* since engine_open */
-	uint64_t n_steps, prompt_tokens, cached_tokens, computed_prompt_tokens, output_tokens, recomputed_tokens, n_preemptions;
+	uint64_t n_steps, prompt_tokens, cached_tokens, computed_tokens, output_tokens, recomputed_tokens, n_preemptions;
 	double busy_s;           /* inside engine_step */
 	double forward_s, sample_s;
 	int32_t n_running, n_waiting, kv_blocks_used;
 };
 void engine_get_stats(const struct engine *e, struct engine_stats *s);
 
-/* Logits of the last position of `ids` alone, for tests and `bench`: out [n_vocab]. */
-int engine_logits(struct engine *e, const int32_t *ids, size_t n, float *out, struct err *err);
+/* For tests and bench, while nothing is running: logits after the tokens 0..at[i] of ids[0..n), for n_at ascending places (at most
+ * max_batch of them in a chunk). out [n_at, n_vocab]. */
+int engine_logits(struct engine *e, const int32_t *ids, int32_t n, const int32_t *at, int32_t n_at, float *out, struct err *err);
 
 #endif

@@ -43,9 +43,14 @@ int32_t kv_pool_n_blocks(const struct kv_pool *p);
 int32_t kv_tree_match(struct kv_pool *p, const int32_t *ids, int32_t max_blocks, int32_t *blocks);
 /* As kv_tree_match without taking references or touching recency. */
 int32_t kv_tree_peek(const struct kv_pool *p, const int32_t *ids, int32_t max_blocks);
-/* Enter the first n_blocks full blocks of a sequence. Where the tree has another block with that content already, that one
- * replaces ours in blocks[]: references are moved, ours is freed. Content must be final (computed). */
-void kv_tree_insert(struct kv_pool *p, const int32_t *ids, int32_t n_blocks, int32_t *blocks);
+/* Enter the full blocks n_known..n_blocks-1 of a sequence whose first n_known are in the tree. Returns how many of the n_blocks are
+ * in the tree afterwards (0 where the pool has no tree).
+ *
+ * Content may still be on its way if it is computed in the step that is being laid out: in each layer all keys and values of a
+ * step are stored before any attention of that step reads, so a sequence can share blocks that another one fills in the same step.
+ * Where the tree has another block with the same content: with may_replace that one takes the place of ours in blocks[] and ours is
+ * freed (only for content that is computed: two sequences must not write one block); without, entering stops there. */
+int32_t kv_tree_insert(struct kv_pool *p, const int32_t *ids, int32_t n_known, int32_t n_blocks, int may_replace, int32_t *blocks);
 
 void kv_check(const struct kv_pool *p); /* BUG()s on a broken invariant */
 

@@ -1,7 +1,7 @@
 /* sample.h: from logits to a token.
  *
  * Semantics are those of the OpenAI API and, for what it lacks, of vLLM's SamplingParams of the same name. Order: logit_bias and
- * min_tokens, repetition, frequency and presence penalty, temperature, top_k, top_p, min_p, draw. Log-probabilities are of
+ * min_tokens, repetition, frequency and presence penalty, temperature, min_p, top_k, top_p (over what is left), draw. Log-probabilities are of
  * the raw logits, before all of that.
  *
  * The random number of a draw is a function of (seed, key, sample index, position) alone (Philox4x32-10, Salmon et al. 2011).
@@ -47,6 +47,8 @@ struct token_logprob {
 	float logprob;
 };
 
+/* Philox4x32-10: counter c becomes four random words. */
+void sample_philox(uint32_t c[4], uint32_t k0, uint32_t k1);
 /* Uniform in [0, 1): 53 bits. */
 double sample_uniform(uint64_t seed, uint64_t key, uint32_t sample, uint32_t position);
 
