@@ -13,8 +13,8 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "base/hash.h"
 #include "base/mem.h"
+#include "engine/file/name_index.h"
 
 #define NAME_BYTES_MAX 65535 /* the specification's limit for keys */
 
@@ -27,19 +27,13 @@ struct gguf_value {
 	uint64_t *at;           /* array of strings: where each begins, counted from p */
 };
 
-/* Names to positions, open addressing. Twice as many slots as names at least. */
-struct name_table {
-	size_t *slots; /* position + 1; 0: empty */
-	size_t n_slots;
-};
-
 struct gguf {
 	struct file_map map;
 	struct gguf_value *values;
 	size_t n_values;
 	struct tensor *tensors;
 	size_t n_tensors;
-	struct name_table value_names, tensor_names;
+	struct name_index value_names, tensor_names; /* to positions in values and tensors */
 };
 
 /* Everything below reads through this; `p` never passes `end`. */
@@ -63,6 +57,7 @@ static uint64_t load_le(const uint8_t *p, size_t n)
 
 static int take(struct cursor *c, size_t n, uint64_t *out, const char *what, struct err *err)
 {
+	*out = 0;
 	if (cursor_left(c) < n)
 		return err_set(err, ERR_MODEL, "file ends inside %s at byte %zu (truncated download?)", what,
 			(size_t)(c->p - c->start));
@@ -98,36 +93,6 @@ static char *take_name(struct cursor *c, const char *what, struct err *err)
 		return NULL;
 	}
 	return xmemdup(s.s, s.n);
-}
-
-static void name_table_init(struct name_table *t, size_t n_names)
-{
-	t->n_slots = 16;
-	while (t->n_slots < 2 * n_names)
-		t->n_slots *= 2;
-	t->slots = xcalloc(t->n_slots, sizeof(*t->slots));
-}
-
-typedef const char *(*name_at_fn)(const struct gguf *g, size_t i);
-
-static const char *key_at(const struct gguf *g, size_t i)
-{
-	return g->values[i].key;
-}
-
-static const char *tensor_name_at(const struct gguf *g, size_t i)
-{
-	return g->tensors[i].name;
-}
-
-/* The slot of the name: holding it, or empty. */
-static size_t *find_slot(const struct gguf *g, const struct name_table *t, name_at_fn name_at, const char *name)
-{
-	size_t i = (size_t)hash64(name, strlen(name), 0) & (t->n_slots - 1);
-
-	while (t->slots[i] && strcmp(name_at(g, t->slots[i] - 1), name) != 0)
-		i = (i + 1) & (t->n_slots - 1);
-	return &t->slots[i];
 }
 
 /* Bytes of a value with a fixed size; 0 for strings, arrays and unknown types. */
@@ -209,10 +174,9 @@ static int parse_values(struct gguf *g, struct cursor *c, uint64_t n_keys, struc
 		return err_set(err, ERR_MODEL, "header claims %llu keys, %zu bytes are left", (unsigned long long)n_keys,
 			cursor_left(c));
 	g->values = xcalloc((size_t)n_keys + 1, sizeof(*g->values));
-	name_table_init(&g->value_names, (size_t)n_keys);
+	name_index_init(&g->value_names, (size_t)n_keys);
 	while (g->n_values < n_keys) {
 		struct gguf_value *v = &g->values[g->n_values];
-		size_t *slot;
 
 		v->key = take_name(c, "a key", err);
 		if (!v->key)
@@ -220,10 +184,8 @@ static int parse_values(struct gguf *g, struct cursor *c, uint64_t n_keys, struc
 		g->n_values++;
 		if (parse_value(c, v, err) < 0)
 			return err_context(err, "key %.200s", v->key);
-		slot = find_slot(g, &g->value_names, key_at, v->key);
-		if (*slot)
+		if (!name_index_add(&g->value_names, v->key, g->n_values - 1))
 			return err_set(err, ERR_MODEL, "key %.200s occurs twice", v->key);
-		*slot = g->n_values;
 	}
 	return 0;
 }
@@ -340,10 +302,9 @@ static int parse_tensors(struct gguf *g, struct cursor *c, uint64_t n_tensors, s
 			cursor_left(c));
 	g->tensors = xcalloc((size_t)n_tensors + 1, sizeof(*g->tensors));
 	offsets = xcalloc((size_t)n_tensors + 1, sizeof(*offsets));
-	name_table_init(&g->tensor_names, (size_t)n_tensors);
+	name_index_init(&g->tensor_names, (size_t)n_tensors);
 	while (rc == 0 && g->n_tensors < n_tensors) {
 		struct tensor *t = &g->tensors[g->n_tensors];
-		size_t *slot;
 
 		t->name = take_name(c, "a tensor's name", err);
 		if (!t->name) {
@@ -355,10 +316,8 @@ static int parse_tensors(struct gguf *g, struct cursor *c, uint64_t n_tensors, s
 			rc = err_context(err, "tensor %.200s", t->name);
 			break;
 		}
-		slot = find_slot(g, &g->tensor_names, tensor_name_at, t->name);
-		if (*slot)
+		if (!name_index_add(&g->tensor_names, t->name, g->n_tensors - 1))
 			rc = err_set(err, ERR_MODEL, "tensor %.200s occurs twice", t->name);
-		*slot = g->n_tensors;
 	}
 	if (rc == 0)
 		rc = place_tensors(g, c, offsets, err);
@@ -427,17 +386,17 @@ void gguf_free(struct gguf *g)
 		free((char *)g->tensors[i].name);
 	free(g->values);
 	free(g->tensors);
-	free(g->value_names.slots);
-	free(g->tensor_names.slots);
+	name_index_release(&g->value_names);
+	name_index_release(&g->tensor_names);
 	file_map_close(&g->map);
 	free(g);
 }
 
 static const struct gguf_value *find_value(const struct gguf *g, const char *key)
 {
-	size_t *slot = g->n_values ? find_slot(g, &g->value_names, key_at, key) : NULL;
+	size_t i;
 
-	return slot && *slot ? &g->values[*slot - 1] : NULL;
+	return name_index_find(&g->value_names, key, &i) ? &g->values[i] : NULL;
 }
 
 /* Sign-extended. *is_u64: beyond the range of i64, to be read as unsigned. */
@@ -612,7 +571,7 @@ const struct tensor *gguf_tensor_at(const struct gguf *g, size_t i)
 
 const struct tensor *gguf_find_tensor(const struct gguf *g, const char *name)
 {
-	size_t *slot = g->n_tensors ? find_slot(g, &g->tensor_names, tensor_name_at, name) : NULL;
+	size_t i;
 
-	return slot && *slot ? &g->tensors[*slot - 1] : NULL;
+	return name_index_find(&g->tensor_names, name, &i) ? &g->tensors[i] : NULL;
 }
