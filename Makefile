@@ -50,6 +50,9 @@ LINK_runner := $(call lib,runner) $(call lib,jobs) $(call lib,queue) $(LINK_engi
 
 all: $(B)/tokenmill ## build the program (build/release/tokenmill)
 
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
 YYJSON := build/deps/yyjson/yyjson.h
 $(YYJSON): scripts/deps.sh
 	PYTHON=$(PYTHON) scripts/deps.sh yyjson
@@ -102,7 +105,43 @@ tests: $(TESTS)
 fuzzers: $(FUZZERS)
 test: all $(TESTS) ## C unit tests: no network, no model, no GPU
 	scripts/run-tests.sh $(TESTS)
+asan ubsan: ## the same under AddressSanitizer and UndefinedBehaviorSanitizer
+	$(MAKE) VARIANT=asan test
+tsan: ## tests that use threads, under ThreadSanitizer
+	$(MAKE) VARIANT=tsan tsan-tests
+tsan-tests: $(TESTS_base) $(TESTS_engine) $(TESTS_runner)
+	scripts/run-tests.sh $^
+fuzz: ## every fuzzer for FUZZ_SECONDS (10) each; needs clang
+	$(MAKE) VARIANT=fuzz fuzz-all
+fuzz-all: $(FUZZERS)
+	scripts/run-fuzz.sh $^
+check: ## install what tests need, then every test there is
+	MAKE="$(MAKE)" scripts/check.sh
+
+demo: ## from nothing to results: SmolLM2-135M answers HumanEval's prompts
+	MAKE="$(MAKE)" scripts/demo.sh smollm2
+demo-qwen: ## the same with Qwen2.5-Coder-1.5B; its answers are run and scored
+	MAKE="$(MAKE)" scripts/demo.sh qwen-coder
+bench: ## speed beside llama.cpp on the same prompts (BENCH="--rounds 3 --workloads A,B")
+	MAKE="$(MAKE)" scripts/bench.sh $(BENCH)
+
+install: all ## into PREFIX (/usr/local), under DESTDIR
+	install -D -m 755 $(B)/tokenmill $(DESTDIR)$(PREFIX)/bin/tokenmill
+uninstall: ## take it away again
+	rm -f $(DESTDIR)$(PREFIX)/bin/tokenmill
+SOURCES := $(wildcard $(foreach d,base engine engine/* queue jobs runner tests tests/*,$(d)/*.c $(d)/*.h))
+format: ## clang-format over all sources
+	clang-format -i $(SOURCES)
+lint: $(YYJSON) ## the analyzer of clang-tidy over all sources
+	clang-tidy --quiet --checks='-*,clang-analyzer-*,-clang-analyzer-security.insecureAPI.*' --warnings-as-errors='*' $(filter-out $(KERNELS),$(filter %.c,$(SOURCES))) -- \
+		-std=c11 -D_GNU_SOURCE -I. -isystem build/deps/yyjson
+hdr-check: $(YYJSON) ## each header compiles alone
+	@for h in $(filter %.h,$(SOURCES)); do echo "#include \"$$h\"" | \
+		$(CC) $(CFLAGS_ALL) -MF /dev/null -Wno-unused-function -Wno-unused-variable -fsyntax-only -x c - || { echo "FAIL $$h"; exit 1; }; done
+clean: ## remove what was built; models, data and build/deps stay
+	rm -rf $(foreach v,release asan tsan fuzz,build/$(v))
 
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
-.PHONY: all tests fuzzers test
+.PHONY: all tests fuzzers test help asan ubsan tsan tsan-tests fuzz fuzz-all check demo demo-qwen bench install uninstall format lint \
+	hdr-check clean
 .SECONDARY:

@@ -54,6 +54,16 @@ def free_port():
         return s.getsockname()[1]
 
 
+running = []  # server processes
+
+
+def stop(*_):
+    """Not before the requests under way, which would go on for minutes: without the server they end at once."""
+    for process in running:
+        process.kill()
+    sys.exit(143)
+
+
 class LlamaServer:
     """A running llama-server; `with` ends it."""
 
@@ -65,6 +75,7 @@ class LlamaServer:
         command = [SERVER, "-m", args.model, "--host", "127.0.0.1", "--port", str(self.port), "-t", str(args.threads), "-np", str(self.slots),
                    "-c", str(self.slots * slot_tokens), "--slot-save-path", self.states.name, *options]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT)
+        running.append(self.process)
 
     def __enter__(self):
         try:
@@ -92,6 +103,7 @@ class LlamaServer:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        running.remove(self.process)
         self.log.close()
         self.states.cleanup()
 
@@ -224,7 +236,7 @@ def main():
     parser.add_argument("--json")
     parser.add_argument("--tune", metavar="WORKLOAD")
     args = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is ended with us
+    signal.signal(signal.SIGTERM, stop)
     print_header(args)
     if args.tune:
         rows = workloads.rows_of(args.tune, args.rows)

@@ -25,7 +25,7 @@ build_llama() {
 build_llama
 [ "${1-}" != --peers-only ] || exit 0
 scripts/install-deps.sh build
-make all
+${MAKE:-make} all
 scripts/fetch.sh smollm2 >/dev/null
 scripts/fetch.sh humaneval >/dev/null
 exec "$python" scripts/bench.py "$@"

@@ -1,0 +1,75 @@
+#!/bin/sh
+# Everything that can be tested on this machine; `make check` calls it. Every test prints "ok NAME", "FAIL NAME" or "skip NAME: reason", and
+# the last line counts them. Usage: scripts/check.sh [SECTION]...   sections: unit asan tsan fuzz diff e2e (default: all)
+# ROUNDS (2), FUZZ_SECONDS (10): longer forms of the end-to-end tests and of the fuzzers.
+set -u
+cd "$(dirname "$0")/.."
+export PYTHON="${PYTHON:-python3}"
+make=${MAKE:-make}
+jobs=$(nproc)
+mkdir -p build
+all=build/check.log one=build/check-step.log
+: >"$all"
+
+# name, command...: shows its output; a bad end without a FAIL line of its own is a failure
+step() {
+	name=$1
+	shift
+	echo "== $name"
+	{
+		"$@" 2>&1 </dev/null
+		echo $? >build/check-status
+	} | tee "$one"
+	if [ "$(cat build/check-status)" -ne 0 ] && ! grep -q '^FAIL ' "$one"; then
+		echo "FAIL $name (exit status $(cat build/check-status))" | tee -a "$one"
+	fi
+	cat "$one" >>"$all"
+}
+# as step, and a good end is an "ok" of its own
+build() { step "$@" && ! grep -q '^FAIL ' "$one" && echo "ok $1" | tee -a "$all"; }
+
+unit() {
+	build build-release $make -s -j"$jobs" all tests
+	step unit $make -s -j"$jobs" test
+	build headers $make -s hdr-check
+}
+asan() { build build-asan $make -s -j"$jobs" VARIANT=asan all tests && step asan $make -s VARIANT=asan test; }
+tsan() { build build-tsan $make -s -j"$jobs" VARIANT=tsan tests && step tsan $make -s tsan; }
+fuzz() { build build-fuzz $make -s -j"$jobs" VARIANT=fuzz fuzzers && step fuzz $make -s fuzz; }
+
+# a Python test with the packages of build/venv, on the release program
+python_test() { step "$(basename "$1" .py)" env TOKENMILL="$PWD/build/release/tokenmill" "$venv" "$@"; }
+
+diff() {
+	venv=$(scripts/venv.sh) || { echo "FAIL venv" | tee -a "$all"; return; }
+	for script in scripts/diff-*.py scripts/check-openai.py; do
+		[ ! -f "$script" ] || python_test "$script"
+	done
+}
+e2e() {
+	for script in tests/e2e/test_*.py; do
+		TEST_ROUNDS=${ROUNDS:-2} step "$(basename "$script" .py)" "$PYTHON" "$script"
+	done
+	# The rows of every kind of fault once more with the sanitizers looking.
+	if [ -x build/asan/tokenmill ]; then
+		TOKENMILL=$PWD/build/asan/tokenmill step test_rows-asan "$PYTHON" tests/e2e/test_rows.py
+	fi
+}
+
+[ $# -gt 0 ] || set -- unit asan tsan fuzz diff e2e
+start=$(date +%s)
+build install-deps scripts/install-deps.sh build test
+if grep -q '^FAIL ' "$all"; then
+	set --
+fi
+for model in smollm2 humaneval; do
+	build "fetch-$model" scripts/fetch.sh "$model"
+done
+for section in "$@"; do
+	$section
+done
+grep '^FAIL ' "$all"
+echo "took $(($(date +%s) - start)) s"
+passed=$(grep -c '^ok ' "$all") failed=$(grep -c '^FAIL ' "$all") skipped=$(grep -c '^skip ' "$all")
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]
