@@ -23,6 +23,13 @@
 #define ISA_JOIN(a, b) ISA_JOIN_(a, b)
 #define ISA_SYMBOL(name) ISA_JOIN(name, ISA)
 
+/* Loops over registers must vanish. */
+#if defined(__clang__)
+#define LANES_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define LANES_UNROLL _Pragma("GCC unroll 16")
+#endif
+
 #define LANES 16
 #define LANES_FN static inline __attribute__((always_inline, unused))
 
@@ -77,13 +84,16 @@ LANES_FN struct lanes_i lanes_i_bits(struct lanes_f a) { return LI(_mm512_castps
 LANES_FN struct lanes_i lanes_i_set1(int32_t x) { return LI(_mm512_set1_epi32(x)); }
 LANES_FN struct lanes_i lanes_i_load(const int32_t *p) { return LI(_mm512_loadu_si512((const void *)p)); }
 LANES_FN void lanes_i_store(int32_t *p, struct lanes_i a) { _mm512_storeu_si512((void *)p, a.v); }
+LANES_FN struct lanes_i lanes_i_load_u8(const uint8_t *p) { return LI(_mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)p))); }
+LANES_FN struct lanes_i lanes_i_load_i8(const int8_t *p) { return LI(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)p))); }
 LANES_FN struct lanes_i lanes_i_add(struct lanes_i a, struct lanes_i b) { return LI(_mm512_add_epi32(a.v, b.v)); }
 LANES_FN struct lanes_i lanes_i_sub(struct lanes_i a, struct lanes_i b) { return LI(_mm512_sub_epi32(a.v, b.v)); }
 LANES_FN struct lanes_i lanes_i_mul(struct lanes_i a, struct lanes_i b) { return LI(_mm512_mullo_epi32(a.v, b.v)); }
 LANES_FN struct lanes_i lanes_i_and(struct lanes_i a, struct lanes_i b) { return LI(_mm512_and_si512(a.v, b.v)); }
 LANES_FN struct lanes_i lanes_i_or(struct lanes_i a, struct lanes_i b) { return LI(_mm512_or_si512(a.v, b.v)); }
-LANES_FN struct lanes_i lanes_i_shift_left(struct lanes_i a, int n) { return LI(_mm512_sll_epi32(a.v, _mm_cvtsi32_si128(n))); }
-LANES_FN struct lanes_i lanes_i_shift_right(struct lanes_i a, int n) { return LI(_mm512_srl_epi32(a.v, _mm_cvtsi32_si128(n))); }
+LANES_FN struct lanes_i lanes_i_xor(struct lanes_i a, struct lanes_i b) { return LI(_mm512_xor_si512(a.v, b.v)); }
+LANES_FN struct lanes_i lanes_i_shift_left(struct lanes_i a, int n) { return LI(_mm512_slli_epi32(a.v, (unsigned)n)); }
+LANES_FN struct lanes_i lanes_i_shift_right(struct lanes_i a, int n) { return LI(_mm512_srli_epi32(a.v, (unsigned)n)); }
 /* The low 16 bits of each lane. */
 LANES_FN void lanes_i_store_u16(uint16_t *p, struct lanes_i a) { _mm256_storeu_si256((void *)p, _mm512_cvtepi32_epi16(a.v)); }
 /* Values must be in -128..127. */
@@ -96,6 +106,15 @@ LANES_FN float lanes_f_sum(struct lanes_f a)
 
 	s = _mm_add_ps(s, _mm_movehl_ps(s, s));
 	return _mm_cvtss_f32(_mm_add_ss(s, _mm_shuffle_ps(s, s, 1)));
+}
+/* For lanes that are not NaN. */
+LANES_FN float lanes_f_max_over(struct lanes_f a)
+{
+	__m256 h = _mm256_max_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
+	__m128 s = _mm_max_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+
+	s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+	return _mm_cvtss_f32(_mm_max_ss(s, _mm_shuffle_ps(s, s, 1)));
 }
 
 #elif defined(ISA_AVX2)
@@ -188,6 +207,14 @@ LANES_FN void lanes_i_store(int32_t *p, struct lanes_i a)
 	_mm256_storeu_si256((void *)p, a.lo);
 	_mm256_storeu_si256((void *)(p + 8), a.hi);
 }
+LANES_FN struct lanes_i lanes_i_load_u8(const uint8_t *p)
+{
+	return LI(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)p)), _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)(p + 8))));
+}
+LANES_FN struct lanes_i lanes_i_load_i8(const int8_t *p)
+{
+	return LI(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)p)), _mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)(p + 8))));
+}
 LANES_FN struct lanes_i lanes_i_add(struct lanes_i a, struct lanes_i b) { return LI(_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)); }
 LANES_FN struct lanes_i lanes_i_sub(struct lanes_i a, struct lanes_i b) { return LI(_mm256_sub_epi32(a.lo, b.lo), _mm256_sub_epi32(a.hi, b.hi)); }
 LANES_FN struct lanes_i lanes_i_mul(struct lanes_i a, struct lanes_i b)
@@ -196,18 +223,9 @@ LANES_FN struct lanes_i lanes_i_mul(struct lanes_i a, struct lanes_i b)
 }
 LANES_FN struct lanes_i lanes_i_and(struct lanes_i a, struct lanes_i b) { return LI(_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)); }
 LANES_FN struct lanes_i lanes_i_or(struct lanes_i a, struct lanes_i b) { return LI(_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)); }
-LANES_FN struct lanes_i lanes_i_shift_left(struct lanes_i a, int n)
-{
-	__m128i c = _mm_cvtsi32_si128(n);
-
-	return LI(_mm256_sll_epi32(a.lo, c), _mm256_sll_epi32(a.hi, c));
-}
-LANES_FN struct lanes_i lanes_i_shift_right(struct lanes_i a, int n)
-{
-	__m128i c = _mm_cvtsi32_si128(n);
-
-	return LI(_mm256_srl_epi32(a.lo, c), _mm256_srl_epi32(a.hi, c));
-}
+LANES_FN struct lanes_i lanes_i_xor(struct lanes_i a, struct lanes_i b) { return LI(_mm256_xor_si256(a.lo, b.lo), _mm256_xor_si256(a.hi, b.hi)); }
+LANES_FN struct lanes_i lanes_i_shift_left(struct lanes_i a, int n) { return LI(_mm256_slli_epi32(a.lo, n), _mm256_slli_epi32(a.hi, n)); }
+LANES_FN struct lanes_i lanes_i_shift_right(struct lanes_i a, int n) { return LI(_mm256_srli_epi32(a.lo, n), _mm256_srli_epi32(a.hi, n)); }
 LANES_FN void lanes_i_store_u16(uint16_t *p, struct lanes_i a)
 {
 	__m256i m = _mm256_set1_epi32(0xffff);
@@ -228,6 +246,15 @@ LANES_FN float lanes_f_sum(struct lanes_f a)
 
 	s = _mm_add_ps(s, _mm_movehl_ps(s, s));
 	return _mm_cvtss_f32(_mm_add_ss(s, _mm_shuffle_ps(s, s, 1)));
+}
+/* For lanes that are not NaN. */
+LANES_FN float lanes_f_max_over(struct lanes_f a)
+{
+	__m256 h = _mm256_max_ps(a.lo, a.hi);
+	__m128 s = _mm_max_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+
+	s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+	return _mm_cvtss_f32(_mm_max_ss(s, _mm_shuffle_ps(s, s, 1)));
 }
 
 #else /* generic */
@@ -322,11 +349,14 @@ LANES_FN struct lanes_i lanes_i_bits(struct lanes_f a) { LANES_EACH(lanes_i, (in
 LANES_FN struct lanes_i lanes_i_set1(int32_t x) { LANES_EACH(lanes_i, x); }
 LANES_FN struct lanes_i lanes_i_load(const int32_t *p) { LANES_EACH(lanes_i, p[i]); }
 LANES_FN void lanes_i_store(int32_t *p, struct lanes_i a) { memcpy(p, a.v, sizeof(a.v)); }
+LANES_FN struct lanes_i lanes_i_load_u8(const uint8_t *p) { LANES_EACH(lanes_i, p[i]); }
+LANES_FN struct lanes_i lanes_i_load_i8(const int8_t *p) { LANES_EACH(lanes_i, p[i]); }
 LANES_FN struct lanes_i lanes_i_add(struct lanes_i a, struct lanes_i b) { LANES_EACH(lanes_i, (int32_t)((uint32_t)a.v[i] + (uint32_t)b.v[i])); }
 LANES_FN struct lanes_i lanes_i_sub(struct lanes_i a, struct lanes_i b) { LANES_EACH(lanes_i, (int32_t)((uint32_t)a.v[i] - (uint32_t)b.v[i])); }
 LANES_FN struct lanes_i lanes_i_mul(struct lanes_i a, struct lanes_i b) { LANES_EACH(lanes_i, (int32_t)((uint32_t)a.v[i] * (uint32_t)b.v[i])); }
 LANES_FN struct lanes_i lanes_i_and(struct lanes_i a, struct lanes_i b) { LANES_EACH(lanes_i, a.v[i] & b.v[i]); }
 LANES_FN struct lanes_i lanes_i_or(struct lanes_i a, struct lanes_i b) { LANES_EACH(lanes_i, a.v[i] | b.v[i]); }
+LANES_FN struct lanes_i lanes_i_xor(struct lanes_i a, struct lanes_i b) { LANES_EACH(lanes_i, a.v[i] ^ b.v[i]); }
 LANES_FN struct lanes_i lanes_i_shift_left(struct lanes_i a, int n) { LANES_EACH(lanes_i, (int32_t)((uint32_t)a.v[i] << n)); }
 LANES_FN struct lanes_i lanes_i_shift_right(struct lanes_i a, int n) { LANES_EACH(lanes_i, (int32_t)((uint32_t)a.v[i] >> n)); }
 LANES_FN void lanes_i_store_u16(uint16_t *p, struct lanes_i a)
@@ -346,6 +376,13 @@ LANES_FN float lanes_f_sum(struct lanes_f a)
 			a.v[i] += a.v[i + half];
 	return a.v[0];
 }
+LANES_FN float lanes_f_max_over(struct lanes_f a)
+{
+	for (int half = LANES / 2; half > 0; half /= 2)
+		for (int i = 0; i < half; i++)
+			a.v[i] = a.v[i] > a.v[i + half] ? a.v[i] : a.v[i + half];
+	return a.v[0];
+}
 
 #endif
 
@@ -360,18 +397,6 @@ LANES_FN void lanes_f_store_bf16(uint16_t *p, struct lanes_f a)
 	struct lanes_f r = lanes_f_if_less(lanes_f_set1(-1), lanes_f_abs(a), lanes_f_bits(rounded), lanes_f_bits(quiet));
 
 	lanes_i_store_u16(p, lanes_i_shift_right(lanes_i_bits(r), 16));
-}
-
-/* max over the lanes; the order of max does not matter but for NaN and the sign of zero. */
-LANES_FN float lanes_f_max_over(struct lanes_f a)
-{
-	float t[LANES], m;
-
-	lanes_f_store(t, a);
-	m = t[0];
-	for (int i = 1; i < LANES; i++)
-		m = t[i] > m ? t[i] : m;
-	return m;
 }
 
 #endif
