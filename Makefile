@@ -85,12 +85,17 @@ $(B)/obj/%.o: %.c | $(YYJSON)
 $(B)/tokenmill: $(B)/obj/runner/main.o $(LINK_runner)
 	$(CC) $(CFLAGS_ALL) -o $@ $^ $(LDLIBS_ALL)
 
-# tests/<library>/test_*.c: one binary each, linked with that library and what is below it.
+# tests/<library>/test_*.c, tool_*.c (what scripts drive): one binary each, linked with that library and what is below it.
 TESTS :=
 define test_rules
 TESTS_$(1) := $$(patsubst tests/$(1)/%.c,$$(B)/tests/%,$$(wildcard tests/$(1)/test_*.c))
 TESTS += $$(TESTS_$(1))
 $$(TESTS_$(1)): $$(B)/tests/%: $$(B)/obj/tests/$(1)/%.o $$(LINK_$(1))
+	@mkdir -p $$(@D)
+	$$(CC) $$(CFLAGS_ALL) -o $$@ $$^ $$(LDLIBS_ALL)
+TOOLS_$(1) := $$(patsubst tests/$(1)/%.c,$$(B)/tests/%,$$(wildcard tests/$(1)/tool_*.c))
+TOOLS += $$(TOOLS_$(1))
+$$(TOOLS_$(1)): $$(B)/tests/%: $$(B)/obj/tests/$(1)/%.o $$(LINK_$(1))
 	@mkdir -p $$(@D)
 	$$(CC) $$(CFLAGS_ALL) -o $$@ $$^ $$(LDLIBS_ALL)
 FUZZ_$(1) := $$(patsubst tests/$(1)/%.c,$$(B)/fuzz/%,$$(wildcard tests/$(1)/fuzz_*.c))
@@ -101,7 +106,7 @@ $$(FUZZ_$(1)): $$(B)/fuzz/%: $$(B)/obj/tests/$(1)/%.o $$(LINK_$(1))
 endef
 $(foreach l,$(LIBS),$(eval $(call test_rules,$(l))))
 
-tests: $(TESTS)
+tests: $(TESTS) $(TOOLS)
 fuzzers: $(FUZZERS)
 test: all $(TESTS) ## C unit tests: no network, no model, no GPU
 	scripts/run-tests.sh $(TESTS)
