@@ -177,7 +177,7 @@ def run_tokenmill(args, name, rows, _setting):
                 totals["prompt_tokens"] += u["prompt_tokens"]
                 totals["completion_tokens"] += u["completion_tokens"]
         with open(os.path.join(out, "usage.json"), encoding="utf-8") as f:
-            totals["cached_tokens"] = json.load(f).get("cached_tokens", 0)
+            totals["cached_tokens"] = json.load(f)["tokens"]["cached"]
     finally:
         shutil.rmtree(directory)
     return {"wall_s": wall, "output_tokens": totals["completion_tokens"], "prompt_tokens": totals["prompt_tokens"],
