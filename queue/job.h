@@ -12,8 +12,12 @@
  *       results.jsonl, errors.jsonl, usage.json   symbolic links into merged/
  *       events/                        one small file per worker attempt
  *
- * One thread per struct job unless said otherwise. Every failure is ERR_STORAGE (disk), ERR_INPUT, ERR_FINGERPRINT or ERR_FENCED;
- * whatever fails, nothing published is harmed and the call can be tried again.
+ * Beside these there are, for a while: KIND-claim-0001 and KIND-0001/ for KIND plan (planning-0001/), merging and verifying: who is at it
+ * (claim.h) and where it works; and NAME.tmp-..., files being written. What a process that died left of them is removed by the next one.
+ * Tables and lines of the files are described in schema.h.
+ *
+ * One thread per struct job unless said otherwise. Every failure is ERR_STORAGE (disk, or a damaged file, which is named), ERR_INPUT or
+ * ERR_FENCED, unless said otherwise; whatever fails, nothing published is harmed and the call can be tried again.
  */
 #ifndef TOKENMILL_QUEUE_JOB_H
 #define TOKENMILL_QUEUE_JOB_H
@@ -33,24 +37,26 @@ struct plan_row {
 	size_t n_key;
 	const char *source;      /* file, or "file!member" for an archive */
 	int64_t line;            /* 1-based in that source */
-	const char *input;       /* the row's own line of JSON, as it will be run */
+	const char *input;       /* the row's own line of JSON, as it will be run; of a row at fault any bytes, or NULL */
 	size_t n_input;
 	int64_t n_prompt_tokens;
 	int64_t max_output_tokens;
 	const void *prefix_key;  /* bytes that sort rows so that shared prefixes are neighbours */
 	size_t n_prefix_key;     /* at most 1024 */
-	/* A row at fault: its finished error record instead of a run. NULL for a good row. */
+	/* A row at fault: its finished error record instead of a run, a line without newline. NULL for a good row. */
 	const char *error_line;
 	size_t n_error_line;
 };
 
-/* Start planning into a temporary directory beside dir's content. dir is made. ERR_INPUT when dir holds something that is not ours. */
+/* Start planning into a temporary directory beside dir's content. dir is made. ERR_INPUT when dir holds something that is not ours, is
+ * planned already, or is being planned by a process that is alive (or may be: the message names the claim to remove). */
 struct job_plan *job_plan_begin(const char *dir, struct err *err);
 /* Rows in input order; the row number is the count of earlier calls. 0; 1 when the key was there before (nothing is added; *first_source,
  * *first_line say where, borrowed until the next call); -1. */
 int job_plan_add(struct job_plan *p, const struct plan_row *row, const char **first_source, int64_t *first_line, struct err *err);
-/* Cut shards of about rows_per_shard (0: chosen) rows in prefix order, publish plan.db, shards, and job.json as the last. spec_json: an
- * object; it is stored under "spec". Frees p, also on failure. */
+/* Cut shards of about rows_per_shard rows in prefix order, publish plan.db, shards, and job.json as the last. rows_per_shard 0: an eighth of the
+ * rows, but at least 256 and at most 2000 (164 rows: one shard; 1000: four; a million: 500). spec_json: an object; it is stored under "spec".
+ * Of its members queue reads "fingerprint" (copied to manifest.json) and "deterministic" (see job_merge). Frees p, also on failure. */
 int job_plan_commit(struct job_plan *p, const char *spec_json, int64_t rows_per_shard, struct err *err);
 void job_plan_abort(struct job_plan *p); /* frees and removes the temporary directory */
 
@@ -65,7 +71,7 @@ const char *job_spec(const struct job *j); /* the spec's JSON text, as given to 
 int64_t job_n_rows(const struct job *j);       /* all rows, those at fault included */
 int64_t job_n_bad_rows(const struct job *j);
 int64_t job_n_shards(const struct job *j);
-/* Finished rows over all shards (segments and done marks), for "resuming: 80 of 164 rows are done". */
+/* Rows with a result over all shards (segments and done marks), for "resuming: 80 of 164 rows are done"; rows at fault are not among them. -1. */
 int64_t job_n_done_rows(struct job *j, struct err *err);
 
 /* ---- claim and run ---- */
@@ -78,8 +84,8 @@ struct job_worker {     /* who claims */
 struct shard; /* a claimed shard */
 
 /* The next shard for this worker: its own unfinished ones first (epoch + 1), then unclaimed ones, then orphans: claimed, unfinished and
- * the claimant is surely gone (same host and boot, no such process). A shard held by a live handle of this process is never given
- * twice. 1 and *out; 0 nothing left to claim; -1. */
+ * the claimant is surely gone (same host, boot and pid namespace, no such process). A shard held by a live handle of this process, or by a live
+ * process on this machine whatever its index, is never given. 1 and *out; 0 nothing left to claim; -1. */
 int job_claim(struct job *j, const struct job_worker *w, struct shard **out, struct err *err);
 int64_t shard_number(const struct shard *s);
 int shard_epoch(const struct shard *s);
@@ -102,12 +108,14 @@ int shard_next(struct shard *s, struct shard_row *out, struct err *err);
 struct row_result {
 	int64_t row;
 	int is_error;          /* line goes to errors.jsonl as well */
-	const char *line;      /* output line, without newline */
+	const char *line;      /* output line, without newline: an object whose "custom_id" is the key (job_verify names rows by it) */
 	size_t n_line;
 	int64_t prompt_tokens, cached_tokens, output_tokens, reasoning_tokens, recomputed_tokens;
 	double wait_s, prefill_s, decode_s;
 };
-/* Remember a finished row / the partial state of a row in flight. Nothing is on disk before shard_publish. */
+/* Remember a finished row / the partial state of a row in flight; the row was given out by shard_next and has no result yet (else BUG). A row's
+ * last partial counts, and none once it has a result. Copied; kept in memory: nothing is on disk before shard_publish, which needs
+ * the same amount of memory again for a moment. */
 void shard_add_result(struct shard *s, const struct row_result *r);
 void shard_add_partial(struct shard *s, int64_t row, const void *state, size_t n);
 /* Write what was added since the last publish as one immutable segment: temporary file, fsync, rename, fsync of the directory. With all
@@ -123,10 +131,12 @@ int job_all_done(struct job *j, struct err *err);
 int job_is_merged(const struct job *j);
 /* Stream results in input order to results.jsonl (successful rows) and errors.jsonl (the rest), write usage.json and manifest.json (SHA-256
  * root over input rows and output records, counts), rename the directory into place, make the links. One record per row: the lowest epoch
- * that has one. Merging again gives the same bytes. ERR_INPUT when rows are missing. usage_extra_json: NULL or an object whose members
- * are added to usage.json (timings, model). */
+ * that has one. Merging again gives the same bytes. ERR_INPUT when a row is missing (the first is named); ERR_ENGINE when two epochs have
+ * different bytes for a row, unless the spec has "deterministic": false (then a warning). usage_extra_json: NULL or an object whose members are
+ * added to usage.json (timings, model) after its own {"rows":{"total","ok","failed"},"tokens":{"prompt","cached","output","reasoning",
+ * "recomputed"},"seconds":{"wait","prefill","decode"}}. Needs as much disk space again as the results while it works. */
 int job_merge(struct job *j, const char *usage_extra_json, struct err *err);
-/* Recompute from the plan and the merged files; names the first missing, doubled or altered row in *err. */
+/* Recompute from the plan, the segments and the merged files; names the first missing, doubled or altered row in *err. */
 int job_verify(struct job *j, struct err *err);
 
 /* One small file under events/: a JSON object. name like "start", "end". */

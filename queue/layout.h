@@ -1,0 +1,41 @@
+/* layout.h: the names of a job directory, and reading what is there. Names are matched strictly: a temporary file
+ * (NAME.tmp-...), torn or whole, is never taken for a published one. */
+#ifndef TOKENMILL_QUEUE_LAYOUT_H
+#define TOKENMILL_QUEUE_LAYOUT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/errors.h"
+
+char *path_format(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* malloc'd */
+
+/* The names of a directory in ascending order, without "." and "..". *names is malloc'd, as each name is; free with names_free. */
+int dir_list(const char *path, char ***names, size_t *n, struct err *err);
+void names_free(char **names, size_t n);
+/* Remove a file or a tree; a missing one is no failure. Symbolic links are removed, not followed. */
+int tree_remove(const char *path, struct err *err);
+int file_sync(const char *path, struct err *err); /* fsync of a finished file */
+
+/* "PREFIX-NNNN" with at least four digits: its number, else -1. */
+int64_t name_number(const char *name, const char *prefix);
+
+struct segment_name {
+	int epoch;
+	int sequence;
+};
+/* 1 when name is "seg-EEEE-SSSSSS.db" */
+int segment_name_parse(const char *name, struct segment_name *out);
+
+struct shard_listing {
+	int epoch;  /* highest claim, 0: unclaimed */
+	int is_done;
+	int n_temporary; /* files left by a writer that died, or being written */
+	struct segment_name *segments; /* ascending */
+	size_t n_segments;
+};
+/* Read a shard's directory. Release with shard_listing_release, also after a failure. */
+int shard_listing_read(struct shard_listing *l, const char *shard_dir, struct err *err);
+void shard_listing_release(struct shard_listing *l);
+
+#endif

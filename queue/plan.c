@@ -1,0 +1,293 @@
+/* plan.c: planning begins (who may plan, where) and takes rows in: each goes into plan.db (key, hash, place) and, with its input, into a
+ * sorter by prefix. Neither grows memory with the number of rows. plan_commit.c cuts and publishes. */
+#include "queue/plan_private.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "queue/schema.h"
+
+/* What a job directory may hold before job.json is there: the traces of a planner that died. lost+found: a volume's own. */
+static int is_ours(const char *name)
+{
+	static const char *const known[] = {"plan.db", "shards", "events", "lost+found"};
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (strcmp(name, known[i]) == 0)
+			return 1;
+	return name_number(name, "plan-claim") >= 0 || name_number(name, "planning") >= 0 ||
+	       (strncmp(name, "plan-claim-", 11) == 0 && strstr(name, ".tmp-")) || strncmp(name, "job.json.tmp-", 13) == 0;
+}
+
+/* Take the planning claim: the number after the highest, if the holder of that is surely gone. */
+static int take_claim(struct job_plan *p, struct err *err)
+{
+	char **names;
+	size_t n;
+	int64_t highest = 0;
+	int rc = -1;
+
+	if (dir_list(p->dir, &names, &n, err) < 0)
+		return -1;
+	for (size_t i = 0; i < n; i++) {
+		int64_t number = name_number(names[i], "plan-claim");
+
+		if (!is_ours(names[i])) {
+			err_set(err, ERR_INPUT, "%s: holds %s, which is not part of a job; name a new or empty directory", p->dir, names[i]);
+			goto out;
+		}
+		if (number > highest)
+			highest = number;
+	}
+	if (highest > 0) {
+		char *path = path_format("%s/plan-claim-%04" PRId64, p->dir, highest);
+		struct claim holder;
+		struct buf who = {0};
+		enum claimant claimant = CLAIMANT_UNKNOWN;
+		int failed = claim_read(&holder, path, err) < 0;
+
+		if (!failed) {
+			claim_describe(&holder, &who);
+			claimant = claim_claimant(&holder);
+			if (claimant == CLAIMANT_ALIVE)
+				err_set(err, ERR_INPUT, "%s: is being planned by %s; wait for it, or name another directory", p->dir, who.data);
+			else if (claimant == CLAIMANT_UNKNOWN)
+				err_set(err, ERR_INPUT, "%s: was being planned by %s, and cannot tell from here whether it still is; if not, remove %s",
+				        p->dir, who.data, path);
+		}
+		buf_release(&who);
+		free(path);
+		if (claimant != CLAIMANT_GONE)
+			goto out;
+	}
+	p->claim_number = highest + 1;
+	p->claim_path = path_format("%s/plan-claim-%04" PRId64, p->dir, highest + 1);
+	p->next_claim_path = path_format("%s/plan-claim-%04" PRId64, p->dir, highest + 2);
+	p->work_dir = path_format("%s/planning-%04" PRId64, p->dir, highest + 1);
+	rc = claim_create(&p->claim, p->claim_path, err);
+	if (rc == 0)
+		err_set(err, ERR_INPUT, "%s: another process began to plan it just now", p->dir);
+	else if (rc == 1)
+		p->holds_claim = 1;
+	rc = rc == 1 ? 0 : -1;
+out:
+	names_free(names, n);
+	return rc;
+}
+
+/* Who holds the claim owns everything that has to do with planning: what dead planners left goes, their claims too (the holder's is the
+ * highest). Before job.json is there that includes what they had published. */
+static int clear_remains(struct job_plan *p, int published, struct err *err)
+{
+	char **names;
+	size_t n;
+	int rc = 0;
+
+	if (dir_list(p->dir, &names, &n, err) < 0)
+		return -1;
+	for (size_t i = 0; i < n && rc == 0; i++) {
+		int64_t claim = name_number(names[i], "plan-claim");
+
+		if ((claim >= 0 && claim < p->claim_number) || name_number(names[i], "planning") >= 0 ||
+		    (published && (strcmp(names[i], "plan.db") == 0 || strcmp(names[i], "shards") == 0))) {
+			char *path = path_format("%s/%s", p->dir, names[i]);
+
+			rc = tree_remove(path, err);
+			free(path);
+		}
+	}
+	names_free(names, n);
+	return rc;
+}
+
+static int open_database(struct job_plan *p, struct err *err)
+{
+	char *path = path_format("%s/plan.db", p->work_dir);
+	int rc = database_create(&p->db, path, 4096, PLAN_APPLICATION_ID, PLAN_SCHEMA, err);
+
+	free(path);
+	/* One transaction for all rows; the cache bounds memory (48 MiB hold the upper levels of the key index for any size). */
+	if (rc < 0 || database_exec(&p->db, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA cache_size=-49152; BEGIN", err) < 0)
+		return -1;
+	/* OR IGNORE looks at the key before it changes anything; without a journal a constraint must not fail in the middle. */
+	p->add_row = database_prepare(&p->db, "INSERT OR IGNORE INTO row VALUES(?,?,?,?,?,?,?,?,?)", err);
+	p->find_key = database_prepare(&p->db, "SELECT source_name, line FROM row NATURAL JOIN source WHERE key=?", err);
+	p->add_source = database_prepare(&p->db, "INSERT OR IGNORE INTO source(source_name) VALUES(?)", err);
+	p->find_source = database_prepare(&p->db, "SELECT source FROM source WHERE source_name=?", err);
+	return p->add_row && p->find_key && p->add_source && p->find_source ? 0 : -1;
+}
+
+struct job_plan *job_plan_begin(const char *dir, struct err *err)
+{
+	struct job_plan *p = xcalloc(1, sizeof(*p));
+	char *path;
+
+	p->dir = xstrdup(dir);
+	claim_begin(&p->claim, 0, NULL);
+	if (file_make_dirs(dir, err) < 0)
+		goto fail;
+	if (job_is_planned(dir)) {
+		err_set(err, ERR_INPUT, "%s: is planned already", dir);
+		goto fail;
+	}
+	if (take_claim(p, err) < 0)
+		goto fail;
+	/* Another planner may have committed and removed its claim between the look and the claim. */
+	if (job_is_planned(dir)) {
+		err_set(err, ERR_INPUT, "%s: is planned already", dir);
+		goto fail;
+	}
+	if (clear_remains(p, 1, err) < 0)
+		goto fail;
+	path = path_format("%s/shards", p->work_dir);
+	if (file_make_dirs(path, err) < 0) {
+		free(path);
+		goto fail;
+	}
+	free(path);
+	if (open_database(p, err) < 0)
+		goto fail;
+	path = path_format("%s/rows.spill", p->work_dir);
+	p->rows = sorter_new(path, SORT_BYTES);
+	free(path);
+	return p;
+fail:
+	job_plan_abort(p);
+	return NULL;
+}
+
+void plan_close(struct job_plan *p)
+{
+	sqlite3_finalize(p->add_row);
+	sqlite3_finalize(p->find_key);
+	sqlite3_finalize(p->add_source);
+	sqlite3_finalize(p->find_source);
+	p->add_row = p->find_key = p->add_source = p->find_source = NULL;
+	database_close(&p->db);
+	sorter_free(p->rows);
+	p->rows = NULL;
+}
+
+void job_plan_abort(struct job_plan *p)
+{
+	struct err ignored = {0};
+
+	if (!p)
+		return;
+	plan_close(p);
+	if (p->holds_claim) {
+		clear_remains(p, 0, &ignored);
+		/* Last, as only the holder may clean. */
+		unlink(p->claim_path);
+	}
+	claim_end(&p->claim);
+	buf_release(&p->line);
+	buf_release(&p->canonical);
+	buf_release(&p->last_source);
+	free(p->dir);
+	free(p->claim_path);
+	free(p->next_claim_path);
+	free(p->work_dir);
+	free(p);
+}
+
+/* Rows of one source mostly come together. */
+static int source_number(struct job_plan *p, const char *name, int64_t *number, struct err *err)
+{
+	if (p->last_source_number > 0 && strcmp(name, buf_str(&p->last_source)) == 0) {
+		*number = p->last_source_number;
+		return 0;
+	}
+	sqlite3_bind_text(p->add_source, 1, name, -1, SQLITE_STATIC);
+	if (database_step(&p->db, p->add_source, err) < 0)
+		return -1;
+	sqlite3_reset(p->add_source);
+	sqlite3_bind_text(p->find_source, 1, name, -1, SQLITE_STATIC);
+	if (database_step(&p->db, p->find_source, err) != 1)
+		return err_set(err, ERR_STORAGE, "%s: source %s was not stored", p->db.name, name);
+	*number = p->last_source_number = sqlite3_column_int64(p->find_source, 0);
+	sqlite3_reset(p->find_source);
+	buf_reset(&p->last_source);
+	buf_adds(&p->last_source, name);
+	return 0;
+}
+
+/* Hash of the canonical form, or of the bytes where a row at fault is no JSON or nested so deep that writing it would recurse too far. */
+static int hash_input(struct job_plan *p, const struct plan_row *row, unsigned char hash[32], struct err *err)
+{
+	struct err fault = {0};
+	yyjson_doc *doc = json_parse(row->input ? row->input : "", row->input ? row->n_input : 0, ERR_INPUT, &fault);
+	int rc = 0;
+
+	if (doc && json_depth_within(yyjson_doc_get_root(doc), 200)) {
+		buf_reset(&p->canonical);
+		json_write_canonical(&p->canonical, yyjson_doc_get_root(doc));
+		sha256_bytes(p->canonical.data, p->canonical.len, hash);
+	} else if (row->error_line) {
+		sha256_bytes(row->input ? row->input : "", row->input ? row->n_input : 0, hash);
+	} else {
+		rc = err_set(err, ERR_INPUT, "%s", doc ? "nested deeper than 200 levels" : fault.msg);
+	}
+	yyjson_doc_free(doc);
+	return rc;
+}
+
+int job_plan_add(struct job_plan *p, const struct plan_row *row, const char **first_source, int64_t *first_line, struct err *err)
+{
+	unsigned char hash[32];
+	int64_t source = 0;
+	int rc;
+
+	if (row->n_prefix_key > 1024)
+		BUG("prefix key of %zu bytes, at most 1024 are allowed", row->n_prefix_key);
+	if (hash_input(p, row, hash, err) < 0 || source_number(p, row->source, &source, err) < 0)
+		goto fail;
+	sqlite3_bind_int64(p->add_row, 1, p->n_rows);
+	sqlite3_bind_text64(p->add_row, 2, row->key, row->n_key, SQLITE_STATIC, SQLITE_UTF8);
+	sqlite3_bind_blob(p->add_row, 3, hash, sizeof(hash), SQLITE_STATIC);
+	sqlite3_bind_int64(p->add_row, 4, source);
+	sqlite3_bind_int64(p->add_row, 5, row->line);
+	/* A number as wide as any shard's: filling it in later never makes a record grow and split its page. */
+	if (row->error_line)
+		sqlite3_bind_null(p->add_row, 6);
+	else
+		sqlite3_bind_int64(p->add_row, 6, MAX_SHARDS);
+	sqlite3_bind_int64(p->add_row, 7, row->n_prompt_tokens);
+	sqlite3_bind_int64(p->add_row, 8, row->max_output_tokens);
+	sqlite3_bind_text64(p->add_row, 9, row->error_line, row->error_line ? row->n_error_line : 0, SQLITE_STATIC, SQLITE_UTF8);
+	rc = database_step(&p->db, p->add_row, err);
+	sqlite3_reset(p->add_row);
+	if (rc < 0)
+		goto fail;
+	if (sqlite3_changes(p->db.db) == 0) {
+		sqlite3_reset(p->find_key);
+		sqlite3_bind_text64(p->find_key, 1, row->key, row->n_key, SQLITE_TRANSIENT, SQLITE_UTF8);
+		if (database_step(&p->db, p->find_key, err) != 1)
+			goto fail;
+		if (first_source)
+			*first_source = (const char *)sqlite3_column_text(p->find_key, 0);
+		if (first_line)
+			*first_line = sqlite3_column_int64(p->find_key, 1);
+		return 1;
+	}
+	if (!row->error_line) {
+		buf_reset(&p->line);
+		shard_line_write(&p->line, p->n_rows, row);
+		if (sorter_add(p->rows, row->prefix_key, row->n_prefix_key, &(struct sorter_part){p->line.data, p->line.len}, 1, err) < 0)
+			goto fail;
+	} else {
+		p->n_bad_rows++;
+	}
+	p->n_rows++;
+	return 0;
+fail:
+	return err_context(err, "row %" PRId64 " (%s:%" PRId64 ")", p->n_rows, row->source, row->line);
+}

@@ -1,0 +1,234 @@
+/* plan_commit.c: rows in prefix order are cut into shards, and the plan is published. What is seen from outside:
+ *
+ *     planning-0001/shards/  --rename-->  shards/     fails if there is one already
+ *     planning-0001/plan.db  --link---->  plan.db     fails if there is one already
+ *     job.json                            created exclusively: from now on the job exists
+ *
+ * Everything is durable before the first step. A planner that dies between the steps leaves no job.json, so the next planner removes
+ * the pieces. A planner that was stopped and wakes up after another has taken over finds a higher claim, or a name taken. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "queue/lines.h"
+#include "queue/plan_private.h"
+#include "queue/schema.h"
+
+/* Without a wish: eight shards, so that a few workers can share a small job, but none under 256 rows, since each has a tail in which the
+ * batch runs empty; and none over 2000, so that a lost shard is a small loss and the last shards of a large job end together. */
+static int64_t choose_rows_per_shard(int64_t n_rows)
+{
+	int64_t n = n_rows / 8;
+
+	return n < 256 ? 256 : n > 2000 ? 2000 : n;
+}
+
+/* Write shards in sorted order; who is where goes to `places` (key: row, big-endian; data: shard), since plan.db wants it in row order. */
+static int write_shards(struct job_plan *p, int64_t n_shards, struct sorter *places, struct err *err)
+{
+	int64_t n_good = p->n_rows - p->n_bad_rows, done = 0;
+	sqlite3_stmt *add = database_prepare(&p->db, "INSERT INTO shard VALUES(?,?,?)", err);
+	struct line_writer *w = NULL;
+	int rc = -1;
+
+	if (!add)
+		return -1;
+	for (int64_t shard = 0; shard < n_shards; shard++) {
+		/* Even parts; the product stays far below 2^63. */
+		int64_t end = n_good * (shard + 1) / n_shards, first = done, n_bytes = 0;
+		char *dir = path_format("%s/shards/%05" PRId64, p->work_dir, shard);
+		char *path = path_format("%s/input.jsonl.zst", dir);
+
+		if (mkdir(dir, 0777) < 0)
+			err_sys(err, ERR_STORAGE, "%s", dir);
+		else
+			w = line_writer_open(path, LINES_ZSTD, err);
+		free(dir);
+		free(path);
+		if (!w)
+			goto out;
+		for (; done < end; done++) {
+			struct sorter_part record;
+			unsigned char key[8];
+			int32_t number = (int32_t)shard;
+			int64_t row;
+
+			if (sorter_next(p->rows, NULL, &record, err) != 1) {
+				err_set(err, ERR_STORAGE, "%s: rows are missing from the spill file", p->work_dir);
+				goto out;
+			}
+			if (line_writer_add(w, record.data, record.n, err) < 0 || shard_line_parse_row(record.data, record.n, &row, err) < 0)
+				goto out;
+			for (int i = 0; i < 8; i++)
+				key[i] = (unsigned char)(row >> (56 - 8 * i));
+			if (sorter_add(places, key, sizeof(key), &(struct sorter_part){&number, sizeof(number)}, 1, err) < 0)
+				goto out;
+		}
+		if (line_writer_close(w, &n_bytes, NULL, err) < 0) {
+			w = NULL;
+			goto out;
+		}
+		w = NULL;
+		sqlite3_bind_int64(add, 1, shard);
+		sqlite3_bind_int64(add, 2, done - first);
+		sqlite3_bind_int64(add, 3, n_bytes);
+		if (database_step(&p->db, add, err) < 0)
+			goto out;
+		sqlite3_reset(add);
+	}
+	rc = 0;
+out:
+	line_writer_abort(w);
+	sqlite3_finalize(add);
+	return rc;
+}
+
+static int store_places(struct job_plan *p, struct sorter *places, struct err *err)
+{
+	sqlite3_stmt *set = database_prepare(&p->db, "UPDATE row SET shard=? WHERE row=?", err);
+	struct sorter_part key, record;
+	int rc = set ? sorter_finish(places, err) : -1;
+
+	while (rc == 0 && (rc = sorter_next(places, &key, &record, err)) == 1) {
+		const unsigned char *k = key.data;
+		int32_t shard;
+		int64_t row = 0;
+
+		memcpy(&shard, record.data, sizeof(shard));
+		for (int i = 0; i < 8; i++)
+			row = row << 8 | k[i];
+		sqlite3_bind_int64(set, 1, shard);
+		sqlite3_bind_int64(set, 2, row);
+		rc = database_step(&p->db, set, err);
+		sqlite3_reset(set);
+	}
+	sqlite3_finalize(set);
+	return rc;
+}
+
+static int finish_database(struct job_plan *p, const char *plan_id, struct err *err)
+{
+	char sql[128];
+
+	snprintf(sql, sizeof(sql), "INSERT INTO meta VALUES('%s'); COMMIT", plan_id);
+	return database_exec(&p->db, sql, err);
+}
+
+/* All files, then all directories, from below. Write-back of the shards began when they were closed. */
+static int sync_all(struct job_plan *p, int64_t n_shards, struct err *err)
+{
+	char *path = path_format("%s/plan.db", p->work_dir);
+	int rc = file_sync(path, err);
+
+	free(path);
+	for (int64_t shard = 0; shard < n_shards && rc == 0; shard++) {
+		char *dir = path_format("%s/shards/%05" PRId64, p->work_dir, shard);
+
+		path = path_format("%s/input.jsonl.zst", dir);
+		rc = file_sync(path, err);
+		if (rc == 0)
+			rc = file_sync_dir(dir, err);
+		free(path);
+		free(dir);
+	}
+	path = path_format("%s/shards", p->work_dir);
+	if (rc == 0)
+		rc = file_sync_dir(path, err);
+	free(path);
+	return rc;
+}
+
+static int publish(struct job_plan *p, const char *plan_id, int64_t n_shards, const char *spec_json, struct err *err)
+{
+	char *from = path_format("%s/shards", p->work_dir), *to = path_format("%s/shards", p->dir);
+	char *db_from = path_format("%s/plan.db", p->work_dir), *db_to = path_format("%s/plan.db", p->dir);
+	char *job_json = path_format("%s/job.json", p->dir);
+	struct buf b = {0};
+	int rc = -1;
+
+	buf_addf(&b, "{\"format\":%d,\"plan_id\":\"%s\",\"rows\":%" PRId64 ",\"bad_rows\":%" PRId64 ",\"shards\":%" PRId64 ",\"spec\":", JOB_FORMAT,
+	         plan_id, p->n_rows, p->n_bad_rows, n_shards);
+	buf_adds(&b, spec_json);
+	buf_adds(&b, "}\n");
+	if (file_exists(p->next_claim_path)) {
+		err_set(err, ERR_FENCED, "%s: another process took over the planning", p->dir);
+		goto out;
+	}
+	if (rename(from, to) < 0) {
+		err_sys(err, ERR_STORAGE, "%s", to);
+		goto out;
+	}
+	if (link(db_from, db_to) < 0) {
+		err_sys(err, ERR_STORAGE, "%s", db_to);
+		goto out;
+	}
+	if (file_sync_dir(p->dir, err) < 0)
+		goto out;
+	rc = file_create_exclusive(job_json, b.data, b.len, err);
+	if (rc == 0)
+		err_set(err, ERR_FENCED, "%s: another process planned it", p->dir);
+	rc = rc == 1 ? 0 : -1;
+out:
+	buf_release(&b);
+	free(from);
+	free(to);
+	free(db_from);
+	free(db_to);
+	free(job_json);
+	return rc;
+}
+
+static void make_plan_id(char out[33])
+{
+	unsigned char id[16];
+
+	if (getrandom(id, sizeof(id), 0) != sizeof(id))
+		BUG("getrandom(2) failed");
+	for (int i = 0; i < 16; i++)
+		snprintf(out + 2 * i, 3, "%02x", id[i]);
+}
+
+int job_plan_commit(struct job_plan *p, const char *spec_json, int64_t rows_per_shard, struct err *err)
+{
+	int64_t n_good = p->n_rows - p->n_bad_rows, n_shards;
+	yyjson_doc *spec = json_parse(spec_json, strlen(spec_json), ERR_OTHER, err);
+	struct sorter *places = NULL;
+	char *path, plan_id[33];
+	int rc = -1;
+
+	if (!spec || !yyjson_is_obj(yyjson_doc_get_root(spec))) {
+		err_set(err, ERR_OTHER, "the job's spec is %s, expected an object", json_type_name(yyjson_doc_get_root(spec)));
+		goto out;
+	}
+	if (rows_per_shard <= 0)
+		rows_per_shard = choose_rows_per_shard(n_good);
+	n_shards = (n_good + rows_per_shard - 1) / rows_per_shard;
+	if (n_shards > MAX_SHARDS)
+		n_shards = MAX_SHARDS;
+	make_plan_id(plan_id);
+	path = path_format("%s/places.spill", p->work_dir);
+	places = sorter_new(path, SORT_BYTES / 2);
+	free(path);
+	if (sorter_finish(p->rows, err) < 0 || write_shards(p, n_shards, places, err) < 0 || store_places(p, places, err) < 0 ||
+	    finish_database(p, plan_id, err) < 0)
+		goto out;
+	plan_close(p);
+	if (sync_all(p, n_shards, err) < 0 || publish(p, plan_id, n_shards, spec_json, err) < 0)
+		goto out;
+	rc = 0;
+out:
+	yyjson_doc_free(spec);
+	sorter_free(places);
+	if (rc < 0)
+		err_context(err, "planning failed");
+	job_plan_abort(p); /* removes the working directory and the claim */
+	return rc;
+}

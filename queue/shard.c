@@ -1,0 +1,229 @@
+/* shard.c: a claimed shard: which rows are left, results and partial states on their way to a segment.
+ *
+ * A handle's life:   claimed --shard_next, shard_add_*--> gathering --shard_publish--> segment, or `done` with the last row
+ *                                                             ^                 |
+ *                                                             '-----------------'   ERR_FENCED: only shard_close is left */
+#include "queue/shard_private.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+
+static int read_segment(struct shard *s, const char *path, int partials, struct err *err)
+{
+	struct segment_reader *r = segment_reader_open(path, err);
+	struct row_slot *slot;
+	const void *state;
+	size_t n;
+	int64_t row;
+	int rc = r ? 1 : -1;
+
+	while (rc == 1 && !partials && (rc = segment_reader_next_done(r, &row, err)) == 1) {
+		slot = row_map_put(&s->rows, row);
+		if (slot->state != ROW_DONE)
+			s->n_done++;
+		slot->state = ROW_DONE;
+	}
+	while (rc == 1 && partials && (rc = segment_reader_next_partial(r, &row, &state, &n, err)) == 1) {
+		slot = row_map_put(&s->rows, row);
+		if (slot->state == ROW_DONE)
+			continue;
+		/* Segments come in the order of epochs and numbers: the last one wins. */
+		free(slot->partial);
+		slot->partial = xmemdup(state, n);
+		slot->n_partial = n;
+		slot->state = ROW_PARTIAL;
+	}
+	segment_reader_close(r);
+	return rc;
+}
+
+struct shard *shard_open(struct job *j, int64_t number, int epoch, const struct claim *claim, struct err *err)
+{
+	struct shard *s = xcalloc(1, sizeof(*s));
+	struct shard_listing l;
+	int rc;
+
+	s->job = j;
+	s->number = number;
+	s->epoch = epoch;
+	s->claim = *claim;
+	s->dir = job_shard_dir(j, number);
+	rc = shard_listing_read(&l, s->dir, err);
+	for (int partials = 0; partials <= 1; partials++)
+		for (size_t i = 0; i < l.n_segments && rc == 0; i++) {
+			char *path = segment_path(s->dir, l.segments[i].epoch, l.segments[i].sequence);
+
+			rc = read_segment(s, path, partials, err);
+			free(path);
+		}
+	shard_listing_release(&l);
+	if (rc == 0 && s->n_done > shard_n_rows(s))
+		rc = err_set(err, ERR_STORAGE, "%s: its segments hold %" PRId64 " rows, the shard has %" PRId64, s->dir, s->n_done, shard_n_rows(s));
+	if (rc < 0) {
+		row_map_release(&s->rows);
+		free(s->dir);
+		free(s);
+		return NULL;
+	}
+	s->pending = segment_writer_new();
+	s->next_open = j->open;
+	j->open = s;
+	return s;
+}
+
+void shard_close(struct shard *s)
+{
+	if (!s)
+		return;
+	for (struct shard **p = &s->job->open; *p; p = &(*p)->next_open)
+		if (*p == s) {
+			*p = s->next_open;
+			break;
+		}
+	claim_end(&s->claim);
+	segment_writer_free(s->pending);
+	line_reader_close(s->input);
+	buf_release(&s->line.key);
+	row_map_release(&s->rows);
+	free(s->dir);
+	free(s);
+}
+
+int64_t shard_number(const struct shard *s)
+{
+	return s->number;
+}
+
+int shard_epoch(const struct shard *s)
+{
+	return s->epoch;
+}
+
+int64_t shard_n_rows(const struct shard *s)
+{
+	return s->job->shards[s->number].n_rows;
+}
+
+int64_t shard_n_done(const struct shard *s)
+{
+	return s->n_done;
+}
+
+int shard_is_done(const struct shard *s)
+{
+	return s->is_marked_done;
+}
+
+int shard_next(struct shard *s, struct shard_row *out, struct err *err)
+{
+	const char *line;
+	size_t n;
+	int rc;
+
+	if (!s->input) {
+		char *path = path_format("%s/input.jsonl.zst", s->dir);
+
+		s->input = line_reader_open(path, LINES_ZSTD, err);
+		free(path);
+		if (!s->input)
+			return -1;
+	}
+	while ((rc = line_reader_next(s->input, &line, &n, err)) == 1) {
+		struct row_slot *slot;
+		int64_t row;
+
+		if (shard_line_parse_row(line, n, &row, err) < 0)
+			goto damaged;
+		slot = row_map_find(&s->rows, row);
+		if (slot && slot->state == ROW_DONE)
+			continue;
+		if (shard_line_parse(&s->line, line, n, err) < 0)
+			goto damaged;
+		slot = row_map_put(&s->rows, row);
+		slot->state = ROW_GIVEN;
+		*out = (struct shard_row){.row = row, .key = s->line.key.data, .n_key = s->line.key.len, .input = s->line.input,
+			.n_input = s->line.n_input, .n_prompt_tokens = s->line.n_prompt_tokens,
+			.max_output_tokens = s->line.max_output_tokens, .partial = slot->partial, .n_partial = slot->n_partial};
+		return 1;
+	}
+	if (rc == 0 && line_reader_number(s->input) != shard_n_rows(s))
+		return err_set(err, ERR_STORAGE, "%s/input.jsonl.zst: has %" PRId64 " rows, the plan says %" PRId64, s->dir,
+		               line_reader_number(s->input), shard_n_rows(s));
+	return rc;
+damaged:
+	return err_context(err, "%s/input.jsonl.zst: line %" PRId64, s->dir, line_reader_number(s->input));
+}
+
+static struct row_slot *given_row(struct shard *s, int64_t row)
+{
+	struct row_slot *slot = row_map_find(&s->rows, row);
+
+	if (!slot || slot->state != ROW_GIVEN)
+		BUG("row %" PRId64 " of shard %" PRId64 " %s", row, s->number, slot && slot->state == ROW_DONE ? "has a result already" : "was not given out");
+	return slot;
+}
+
+void shard_add_result(struct shard *s, const struct row_result *r)
+{
+	struct row_slot *slot = given_row(s, r->row);
+
+	if (memchr(r->line, '\n', r->n_line))
+		BUG("row %" PRId64 ": its output line has a line break in it", r->row);
+	free(slot->partial);
+	slot->partial = NULL;
+	slot->n_partial = 0;
+	slot->state = ROW_DONE;
+	s->n_done++;
+	segment_writer_add_result(s->pending, r);
+}
+
+void shard_add_partial(struct shard *s, int64_t row, const void *state, size_t n)
+{
+	given_row(s, row);
+	segment_writer_add_partial(s->pending, row, state, n);
+}
+
+int shard_mark_done(struct shard *s, struct err *err)
+{
+	char *path = path_format("%s/done", s->dir);
+	char text[96];
+	int n = snprintf(text, sizeof(text), "{\"rows\":%" PRId64 ",\"epoch\":%d}\n", shard_n_rows(s), s->epoch);
+	int rc = file_create_exclusive(path, text, (size_t)n, err);
+
+	free(path);
+	if (rc < 0)
+		return -1;
+	s->is_marked_done = 1;
+	s->job->shards[s->number].is_done = 1;
+	return 0;
+}
+
+int shard_publish(struct shard *s, struct err *err)
+{
+	/* Epochs are made one after another, so the next number tells. */
+	char *path = path_format("%s/claim-%04d", s->dir, s->epoch + 1);
+	int fenced = file_exists(path);
+	int rc = 0;
+
+	free(path);
+	if (fenced)
+		return err_set(err, ERR_FENCED, "shard %" PRId64 ": another worker has taken it over (epoch %d, mine is %d)", s->number, s->epoch + 1,
+		               s->epoch);
+	if (segment_writer_count(s->pending) > 0) {
+		path = segment_path(s->dir, s->epoch, s->sequence + 1);
+		/* The number is used up only by success: should the file be there although this failed, the next try replaces it by more. */
+		rc = segment_writer_publish(s->pending, path, err);
+		free(path);
+		if (rc == 0)
+			s->sequence++;
+	}
+	if (rc == 0 && !s->is_marked_done && s->n_done == shard_n_rows(s))
+		rc = shard_mark_done(s, err);
+	return rc < 0 ? err_context(err, "shard %" PRId64, s->number) : 0;
+}

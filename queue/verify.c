@@ -1,0 +1,188 @@
+/* verify.c: are the merged files what the plan and the committed records say? Everything is read again and compared byte by byte; where a
+ * line is not the expected one, its custom_id tells what happened: a row is missing, stands twice, was altered, or is nobody's. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "queue/job_private.h"
+#include "queue/lines.h"
+
+struct merged_lines {
+	const char *name;
+	struct line_reader *reader;
+	const char *line; /* the next one that no row has claimed; NULL at the end */
+	size_t n;
+};
+
+static int advance(struct merged_lines *m, struct err *err)
+{
+	int rc = line_reader_next(m->reader, &m->line, &m->n, err);
+
+	if (rc != 1)
+		m->line = NULL;
+	return rc < 0 ? -1 : 0;
+}
+
+/* The row whose key a line carries: its number, -1 when there is none. */
+static int64_t row_of_line(struct job *j, const struct merged_lines *m, struct buf *key)
+{
+	struct err ignored = {0};
+	yyjson_doc *doc = m->line ? json_parse(m->line, m->n, ERR_STORAGE, &ignored) : NULL;
+	yyjson_val *id = yyjson_obj_get(yyjson_doc_get_root(doc), "custom_id");
+	sqlite3_stmt *s = NULL;
+	int64_t row = -1;
+
+	buf_reset(key);
+	if (yyjson_is_str(id)) {
+		buf_add(key, yyjson_get_str(id), yyjson_get_len(id));
+		s = database_prepare(&j->plan, "SELECT row FROM row WHERE key=?", &ignored);
+		if (s) {
+			sqlite3_bind_text64(s, 1, key->data, key->len, SQLITE_STATIC, SQLITE_UTF8);
+			if (database_step(&j->plan, s, &ignored) == 1)
+				row = sqlite3_column_int64(s, 0);
+		}
+	}
+	sqlite3_finalize(s);
+	yyjson_doc_free(doc);
+	return row;
+}
+
+/* A line that no expected row claims. row: the first row not yet seen. */
+static int explain_line(struct job *j, const struct merged_lines *m, int64_t row, struct err *err)
+{
+	struct buf key = {0};
+	int64_t found = row_of_line(j, m, &key);
+
+	if (found >= 0 && found < row)
+		err_set(err, ERR_STORAGE, "%s:%" PRId64 ": row %" PRId64 " (key \"%.200s\") stands there a second time", m->name,
+		        line_reader_number(m->reader), found, key.data);
+	else
+		err_set(err, ERR_STORAGE, "%s:%" PRId64 ": a record that belongs to no row of the input (key \"%.200s\")", m->name,
+		        line_reader_number(m->reader), buf_str(&key));
+	buf_release(&key);
+	return -1;
+}
+
+/* The line that should be next in `m` is another one. */
+static int explain_difference(struct job *j, const struct ledger *l, const struct merged_lines *m, struct err *err)
+{
+	struct buf key = {0};
+	int64_t row = m->line ? row_of_line(j, m, &key) : INT64_MAX;
+	int same_key = key.len == l->plan.n_key && (key.len == 0 || memcmp(key.data, l->plan.key, key.len) == 0);
+
+	buf_release(&key);
+	if (m->line && row < 0 && !l->plan.error) {
+		/* No row's key. If the rest of the line is right it was altered there; either way the line is named. */
+		ledger_fail(l, err, ERR_STORAGE, "is altered or missing");
+		return err_context(err, "%s:%" PRId64, m->name, line_reader_number(m->reader));
+	}
+	if (m->line && (same_key || row == l->plan.row || row < 0)) {
+		ledger_fail(l, err, ERR_STORAGE, "is altered");
+		return err_context(err, "%s:%" PRId64, m->name, line_reader_number(m->reader));
+	}
+	if (m->line && row < l->plan.row)
+		return explain_line(j, m, l->plan.row, err);
+	ledger_fail(l, err, ERR_STORAGE, "is missing");
+	return err_context(err, "%s", m->name);
+}
+
+static int check_file(yyjson_val *manifest, struct merged_lines *m, struct err *err)
+{
+	yyjson_val *v = yyjson_obj_get(yyjson_obj_get(manifest, "files"), m->name);
+	char hex[SHA256_HEX_BYTES];
+	int64_t n_bytes;
+
+	line_reader_sum(m->reader, &n_bytes, hex);
+	if (yyjson_get_sint(yyjson_obj_get(v, "bytes")) != n_bytes || yyjson_get_sint(yyjson_obj_get(v, "lines")) != line_reader_number(m->reader) ||
+	    !yyjson_equals_str(yyjson_obj_get(v, "sha256"), hex))
+		return err_set(err, ERR_STORAGE, "manifest.json: does not describe %s (%" PRId64 " bytes, SHA-256 %s)", m->name, n_bytes, hex);
+	return 0;
+}
+
+/* usage.json: the counts are the ledger's; the file is the manifest's. */
+static int check_usage(struct job *j, const struct ledger *l, yyjson_val *manifest, struct err *err)
+{
+	char *path = job_path(j, "merged/usage.json");
+	struct buf text = {0}, ours = {0};
+	yyjson_val *v = yyjson_obj_get(yyjson_obj_get(manifest, "files"), "usage.json");
+	char hex[SHA256_HEX_BYTES];
+	int rc = file_read(path, (size_t)64 << 20, &text, ERR_STORAGE, err);
+
+	free(path);
+	if (rc == 0)
+		rc = usage_write(&ours, l, NULL, err);
+	/* Ours ends in "}\n"; what follows there is what the caller of job_merge had added. */
+	if (rc == 0 && (text.len < ours.len || memcmp(text.data, ours.data, ours.len - 2) != 0))
+		rc = err_set(err, ERR_STORAGE, "usage.json: is not the sum over the records, which is %.*s}", (int)(ours.len - 2), ours.data);
+	sha256_hex(buf_str(&text), text.len, hex);
+	if (rc == 0 && !yyjson_equals_str(yyjson_obj_get(v, "sha256"), hex))
+		rc = err_set(err, ERR_STORAGE, "manifest.json: does not describe usage.json (SHA-256 %s)", hex);
+	buf_release(&text);
+	buf_release(&ours);
+	return rc;
+}
+
+static int compare(struct job *j, struct ledger *l, struct merged_lines m[2], yyjson_val *manifest, struct err *err)
+{
+	char root[SHA256_HEX_BYTES];
+	int rc;
+
+	for (int i = 0; i < 2; i++)
+		if (advance(&m[i], err) < 0)
+			return -1;
+	while ((rc = ledger_next(l, err)) == 1) {
+		struct merged_lines *at = &m[l->is_error != 0];
+
+		if (!at->line || at->n != l->n_line || memcmp(at->line, l->line, l->n_line) != 0)
+			return explain_difference(j, l, at, err);
+		if (advance(at, err) < 0)
+			return -1;
+	}
+	if (rc < 0)
+		return -1;
+	for (int i = 0; i < 2; i++)
+		if (m[i].line)
+			return explain_line(j, &m[i], j->n_rows, err);
+	ledger_root(l, root);
+	if (!yyjson_equals_str(yyjson_obj_get(manifest, "root"), root))
+		return err_set(err, ERR_STORAGE, "manifest.json: its root is not that of the records, which is %s", root);
+	if (check_file(manifest, &m[0], err) < 0 || check_file(manifest, &m[1], err) < 0)
+		return -1;
+	return check_usage(j, l, manifest, err);
+}
+
+int job_verify(struct job *j, struct err *err)
+{
+	struct merged_lines m[2] = {{.name = "results.jsonl"}, {.name = "errors.jsonl"}};
+	char *path = job_path(j, "merged/manifest.json");
+	yyjson_doc *manifest = json_parse_file(path, (size_t)64 << 20, ERR_STORAGE, err);
+	struct workplace w = {0};
+	struct ledger l = {0};
+	int rc = manifest ? 0 : -1;
+
+	free(path);
+	for (int i = 0; i < 2 && rc == 0; i++) {
+		path = path_format("%s/merged/%s", j->dir, m[i].name);
+		m[i].reader = line_reader_open(path, LINES_PLAIN, err);
+		free(path);
+		rc = m[i].reader ? 0 : -1;
+	}
+	if (rc == 0)
+		rc = workplace_open(&w, j, "verifying", err);
+	if (rc == 0) {
+		path = path_format("%s/results.spill", w.dir);
+		rc = ledger_open(&l, j, path, err);
+		free(path);
+	}
+	if (rc == 0)
+		rc = compare(j, &l, m, yyjson_doc_get_root(manifest), err);
+	ledger_close(&l);
+	workplace_close(&w);
+	for (int i = 0; i < 2; i++)
+		line_reader_close(m[i].reader);
+	yyjson_doc_free(manifest);
+	return rc < 0 ? err_context(err, "verify") : 0;
+}
