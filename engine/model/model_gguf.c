@@ -104,8 +104,8 @@ static int load_sizes(struct keys *k, struct model_config *c, struct err *err)
 	if (find_int(k, "attention.value_length", &value_length, err) < 0)
 		return -1;
 	if (value_length != c->head_dim)
-		return err_set(err, ERR_MODEL, "%s is %d, but keys have %d elements", full_key(k, "attention.value_length"), value_length,
-			c->head_dim);
+		return err_set(err, ERR_MODEL, "%s is %d, but keys have %d elements", full_key(k, "attention.value_length"),
+			value_length, c->head_dim);
 	found = find_number(k, "attention.layer_norm_rms_epsilon", &eps, err);
 	if (found == 0)
 		return err_set(err, ERR_MODEL, "%s is missing", full_key(k, "attention.layer_norm_rms_epsilon"));
@@ -165,7 +165,8 @@ static int load_scaling(struct keys *k, struct rope_spec *s, struct model_config
 
 static int load_rope(struct keys *k, struct model_config *c, struct err *err)
 {
-	struct rope_spec s = {.dim = c->head_dim, .theta = 10000, .beta_fast = 32, .beta_slow = 1, .attention_factor = -1};
+	struct rope_spec s = {.dim = c->head_dim, .head_dim = c->head_dim, .theta = 10000, .beta_fast = 32, .beta_slow = 1,
+		.attention_factor = -1};
 	struct rope_spec local;
 
 	if (find_int(k, "rope.dimension_count", &s.dim, err) < 0 || find_number(k, "rope.freq_base", &s.theta, err) < 0 ||
@@ -177,7 +178,7 @@ static int load_rope(struct keys *k, struct model_config *c, struct err *err)
 	local = s;
 	if (c->family == MODEL_GEMMA3) {
 		/* Gemma 3's sliding layers are neither scaled nor of the same base. */
-		local = (struct rope_spec){.dim = s.dim, .theta = 10000};
+		local = (struct rope_spec){.dim = s.dim, .head_dim = s.head_dim, .theta = 10000};
 		if (find_number(k, "rope.freq_base_swa", &local.theta, err) < 0)
 			return -1;
 	}

@@ -286,8 +286,8 @@ static int read_scaling_type(yyjson_val *dict, enum rope_scaling *out, struct er
 static int load_rope(struct loader *l, yyjson_val *dict, double theta, struct rope *out, struct err *err)
 {
 	struct model_config *c = &l->m->config;
-	struct rope_spec s = {.theta = theta, .original_context = l->max_positions, .beta_fast = 32, .beta_slow = 1,
-		.attention_factor = -1};
+	struct rope_spec s = {.head_dim = c->head_dim, .theta = theta, .original_context = l->max_positions, .beta_fast = 32,
+		.beta_slow = 1, .attention_factor = -1};
 	double partial = 1, factor = 0;
 	int truncates = 1;
 

@@ -46,7 +46,7 @@ int model_check_config(const struct model_config *c, struct err *err);
 enum rope_scaling { ROPE_DEFAULT = 0, ROPE_LINEAR, ROPE_LLAMA3, ROPE_YARN };
 
 struct rope_spec {
-	int dim;
+	int dim, head_dim;                    /* rotated elements of a head, and all of them */
 	double theta;
 	enum rope_scaling scaling;
 	double factor;                        /* all but default */

@@ -43,8 +43,9 @@ static int is_positive(double x)
 
 static int check_spec(const struct rope_spec *s, struct err *err)
 {
-	if (s->dim < 2 || s->dim % 2 != 0)
-		return err_set(err, ERR_MODEL, "rope: %d rotated elements of a head, not an even number", s->dim);
+	if (s->dim < 2 || s->dim % 2 != 0 || s->dim > s->head_dim)
+		return err_set(err, ERR_MODEL, "rope: %d rotated elements of a head of %d, not an even part of it", s->dim,
+			s->head_dim);
 	if (!(isfinite(s->theta) && s->theta > 1))
 		return err_set(err, ERR_MODEL, "rope: base frequency is %g, not above 1", s->theta);
 	if (s->scaling != ROPE_DEFAULT && !is_positive(s->factor))
