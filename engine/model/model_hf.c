@@ -177,7 +177,7 @@ static int load_activation(struct loader *l, struct err *err)
 static int load_switches(struct loader *l, struct err *err)
 {
 	struct model_config *c = &l->m->config;
-	double scalar = c->head_dim, logit_cap = 0, attention_cap = 0;
+	double scalar = c->head_dim, logit_cap = 0;
 	int bidirectional = 0, mlp_bias = 0;
 
 	c->embed_scale = 1;
@@ -189,7 +189,6 @@ static int load_switches(struct loader *l, struct err *err)
 		scalar = 256;
 		if (read_number(l->text, "query_pre_attn_scalar", &scalar, err) < 0 ||
 			read_number(l->text, "final_logit_softcapping", &logit_cap, err) < 0 ||
-			read_number(l->text, "attn_logit_softcapping", &attention_cap, err) < 0 ||
 			read_bool(l->text, "use_bidirectional_attention", &bidirectional, err) < 0)
 			return -1;
 		if (bidirectional)
@@ -199,7 +198,7 @@ static int load_switches(struct loader *l, struct err *err)
 	}
 	c->attention_scale = (float)(1 / sqrt(scalar));
 	c->logit_softcap = (float)logit_cap;
-	c->attention_softcap = (float)attention_cap;
+	/* gemma3's attn_logit_softcapping stays unread: transformers never applies it, and no released model sets it. */
 	return load_activation(l, err);
 }
 
