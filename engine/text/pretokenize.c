@@ -97,7 +97,7 @@ static void find_char_spans(const struct step *st, struct level *l, const char *
 static void find_word_spans(struct level *l, const char *s, size_t n, size_t *n_spans)
 {
 	const unsigned char *p = (const unsigned char *)s;
-	size_t size, start = 0;
+	size_t size = 1, start = 0;
 	unsigned kind = 0; /* of the run from start on: 1 word, 2 other, 0 space */
 
 	*n_spans = 0;

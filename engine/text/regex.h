@@ -22,6 +22,7 @@ struct regex *regex_new(const char *pattern, size_t n, struct err *err);
 void regex_free(struct regex *r);
 struct regex_scratch *regex_scratch_new(void);
 void regex_scratch_free(struct regex_scratch *s);
+void regex_scratch_restart(struct regex_scratch *s); /* a new text: its searches have all of the time again */
 
 /* The first match in s[0..n) that begins at or after `from`: 1 and its ends, 0 when there is none, -1 and *err (ERR_ROW) when it takes
  * too long. s is valid UTF-8. */

@@ -203,6 +203,7 @@ int encoder_encode(struct encoder *e, const char *text, size_t n, unsigned flags
 		text = buf_str(&e->text);
 		n = e->text.len;
 	}
+	regex_scratch_restart(e->regex);
 	if (flags & ENCODE_ADD_SPECIAL)
 		for (size_t i = 0; i < t->prefix.n; i++)
 			token_list_add(out, t->prefix.ids[i]);

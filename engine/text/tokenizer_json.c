@@ -196,6 +196,8 @@ static int load_added(struct tokenizer *t, yyjson_val *list, struct err *err)
 		a.rstrip = get_token_flag(v, "rstrip", 0) & 1;
 		a.normalized = get_token_flag(v, "normalized", !a.special) & 1;
 		if (at >= 0) {
+			/* Once special, a text stays so for the package. */
+			a.special |= t->added[at].special;
 			free(t->added[at].text);
 		} else {
 			MEM_GROW(t->added, cap, t->n_added + 1);
