@@ -112,7 +112,7 @@ static void end_fallback_run(struct detokenizer *d, size_t i, struct buf *out)
 
 	if (s->held.len == 0)
 		return;
-	if (utf8_is_valid(s->held.data, s->held.len)) {
+	if (utf8_valid(s->held.data, s->held.len)) {
 		push(d, i + 1, s->held.data, s->held.len, out);
 	} else {
 		for (size_t k = 0; k < s->held.len; k++)

@@ -606,7 +606,7 @@ int regex_translate(const char *pattern, size_t n, struct buf *out, struct err *
 	unicode_init();
 	if (n > MAX_PATTERN)
 		return err_set(err, ERR_MODEL, "pattern has %zu bytes, limit is %d", n, MAX_PATTERN);
-	if (!utf8_is_valid(pattern, n))
+	if (!utf8_valid(pattern, n))
 		return err_set(err, ERR_MODEL, "pattern is not UTF-8");
 	return translate(&t);
 }

@@ -197,7 +197,7 @@ int encoder_encode(struct encoder *e, const char *text, size_t n, unsigned flags
 
 	if (n > MAX_TEXT)
 		return err_set(err, ERR_ROW, "text has %zu bytes, limit is %zu", n, MAX_TEXT);
-	if (!utf8_is_valid(text, n)) {
+	if (!utf8_valid(text, n)) {
 		buf_reset(&e->text);
 		utf8_add_lossy(&e->text, text, n);
 		text = buf_str(&e->text);

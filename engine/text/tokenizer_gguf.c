@@ -161,7 +161,7 @@ static int load_tokens(struct tokenizer *t, const struct gguf *g, struct err *er
 	for (size_t i = 0; i < n; i++) {
 		struct gguf_string s;
 
-		if (!gguf_array_string(g, "tokenizer.ggml.tokens", i, &s) || !utf8_is_valid(s.s, s.n))
+		if (!gguf_array_string(g, "tokenizer.ggml.tokens", i, &s) || !utf8_valid(s.s, s.n))
 			return err_set(err, ERR_MODEL, "tokenizer.ggml.tokens: token %zu is not UTF-8", i);
 		vocab_add(&t->vocab, (int32_t)i, s.s, s.n);
 	}

@@ -110,7 +110,7 @@ size_t utf8_check(const unsigned char *p, const unsigned char *end, size_t *bad,
 	return size;
 }
 
-int utf8_is_valid(const char *s, size_t n)
+int utf8_valid(const char *s, size_t n)
 {
 	const unsigned char *p = (const unsigned char *)s, *end = p + n;
 	size_t bad, size;

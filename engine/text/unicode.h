@@ -84,7 +84,7 @@ size_t utf8_put(uint32_t c, char out[4]); /* its length */
 /* Length of the valid character at p, or 0 when it is broken; then *bad is the length of the maximal subpart that one U+FFFD
  * stands for (Unicode 3.9, as Python and Rust do it), and *cut says that the bytes end where it could go on. */
 size_t utf8_check(const unsigned char *p, const unsigned char *end, size_t *bad, int *cut);
-int utf8_is_valid(const char *s, size_t n);
+int utf8_valid(const char *s, size_t n);
 /* Append s with U+FFFD for what is broken. */
 void utf8_add_lossy(struct buf *out, const char *s, size_t n);
 

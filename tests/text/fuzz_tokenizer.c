@@ -54,7 +54,7 @@ static void run(const struct tokenizer *t, const char *text, size_t n)
 				detokenizer_add(d, ids.ids[i], &stream);
 			else
 				detokenizer_flush(d, &stream);
-			if (!utf8_is_valid(buf_str(&stream) + was, stream.len - was))
+			if (!utf8_valid(buf_str(&stream) + was, stream.len - was))
 				abort();
 		}
 		if (whole.len != stream.len || memcmp(buf_str(&whole), buf_str(&stream), whole.len) != 0)
@@ -81,7 +81,7 @@ static void run_regex(const char *pattern, size_t n)
 		return;
 	n -= (size_t)(text - pattern) + 1;
 	text++;
-	if (utf8_is_valid(text, n) && n < 100) {
+	if (utf8_valid(text, n) && n < 100) {
 		struct regex_scratch *s = regex_scratch_new();
 		size_t start, end;
 

@@ -60,7 +60,7 @@ static int decode_equals(const struct tokenizer *t, const struct token_list *ids
 		else
 			detokenizer_flush(d, &stream);
 		if (stream.len > was)
-			same = same && utf8_is_valid(stream.data + was, stream.len - was);
+			same = same && utf8_valid(stream.data + was, stream.len - was);
 	}
 	same = same && whole.len == yyjson_get_len(expected) && memcmp(buf_str(&whole), yyjson_get_str(expected), whole.len) == 0 &&
 	       stream.len == whole.len && memcmp(buf_str(&stream), buf_str(&whole), whole.len) == 0;

@@ -62,7 +62,7 @@ static int write_text(const struct tokenizer *t, const struct token_list *ids, i
 			detokenizer_add(d, ids->ids[i], &stream);
 		else
 			detokenizer_flush(d, &stream);
-		if (stream.len > was && !utf8_is_valid(stream.data + was, stream.len - was))
+		if (stream.len > was && !utf8_valid(stream.data + was, stream.len - was))
 			status = -1;
 	}
 	if (whole.len != stream.len || (whole.len > 0 && memcmp(whole.data, stream.data, whole.len) != 0))
