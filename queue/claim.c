@@ -123,7 +123,7 @@ enum claimant claim_claimant(const struct claim *c)
 		return CLAIMANT_UNKNOWN;
 	if (c->pid == here.pid && c->process_start == here.process_start)
 		return handle_is_open(c->handle) ? CLAIMANT_ALIVE : CLAIMANT_GONE;
-	if (c->pid <= 0 || (kill((pid_t)c->pid, 0) < 0 && errno == ESRCH))
+	if (c->pid <= 0 || c->pid > INT32_MAX || (kill((pid_t)c->pid, 0) < 0 && errno == ESRCH))
 		return CLAIMANT_GONE;
 	start = process_start(c->pid, &state);
 	if (start < 0)

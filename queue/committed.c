@@ -64,6 +64,10 @@ static int add_shard(struct committed *c, struct job *j, int64_t shard, struct e
 	struct shard_listing l;
 	int rc = shard_listing_read(&l, dir, err);
 
+	if (rc == 0 && l.is_done) {
+		shard_listing_release(&l);
+		rc = done_read(dir, j->shards[shard].n_rows, &l.segments, &l.n_segments, err);
+	}
 	for (size_t i = 0; i < l.n_segments && rc == 0; i++) {
 		char *path = segment_path(dir, l.segments[i].epoch, l.segments[i].sequence);
 

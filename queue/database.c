@@ -127,7 +127,7 @@ int database_open_immutable(struct database *d, const char *path, int applicatio
 		goto fail;
 	}
 	/* Files are read once from end to end; many are open at a time. */
-	if (database_exec(d, "PRAGMA cache_size=-256; PRAGMA mmap_size=0; PRAGMA cell_size_check=ON", err) < 0)
+	if (database_exec(d, "PRAGMA cache_size=-256; PRAGMA mmap_size=0; PRAGMA cell_size_check=ON; PRAGMA trusted_schema=OFF", err) < 0)
 		goto fail;
 	return 0;
 fail:

@@ -7,7 +7,7 @@
  *       shards/00012/input.jsonl.zst   the shard's rows, in the order in which they should run
  *       shards/00012/claim-0001        exclusive (link(2)): worker index, host, boot id, pid, time
  *       shards/00012/seg-0001-000003.db finished rows and partial tokens that epoch 1 published, immutable
- *       shards/00012/done              all rows of the shard have a result
+ *       shards/00012/done              all rows of the shard have a result: names the segments that hold them
  *       merged/                        results.jsonl, errors.jsonl, usage.json, manifest.json: renamed into place as one
  *       results.jsonl, errors.jsonl, usage.json   symbolic links into merged/
  *       events/                        one small file per worker attempt
@@ -49,7 +49,7 @@ struct plan_row {
 };
 
 /* Start planning into a temporary directory beside dir's content. dir is made. ERR_INPUT when dir holds something that is not ours, is
- * planned already, or is being planned by a process that is alive (or may be: the message names the claim to remove). */
+ * planned already; ERR_RETRY when a live process plans it (or one that may be alive: the message names the claim to remove). */
 struct job_plan *job_plan_begin(const char *dir, struct err *err);
 /* Rows in input order; the row number is the count of earlier calls. 0; 1 when the key was there before (nothing is added; *first_source,
  * *first_line say where, borrowed until the next call); -1. */

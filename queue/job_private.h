@@ -90,9 +90,18 @@ int segment_reader_next_done(struct segment_reader *r, int64_t *row, struct err 
 int segment_reader_next_partial(struct segment_reader *r, int64_t *row, const void **state, size_t *n, struct err *err);
 int segment_reader_next_result(struct segment_reader *r, struct row_result *out, struct err *err); /* by row; the line is checked */
 
+/* ---- done ---- */
+
+/* 0, also when the mark is there already. */
+int done_create(const char *shard_dir, int64_t n_rows, int epoch, const struct segment_name *segments, size_t n_segments, struct err *err);
+/* The segments that count; *segments is the caller's to free(), NULL on failure. */
+int done_read(const char *shard_dir, int64_t n_rows, struct segment_name **segments, size_t *n_segments, struct err *err);
+int done_parse(const char *text, size_t n, int64_t n_rows, struct segment_name **segments, size_t *n_segments, struct err *err);
+
 /* ---- committed records ---- */
 
-struct committed; /* all results of all segments by row, one for each row: the lowest epoch's */
+/* All results by row, one for each row: the lowest epoch's. Of a shard that is done those segments count that its mark names; of another, all. */
+struct committed;
 /* spill_path: a file that may be made while this is open. */
 struct committed *committed_open(struct job *j, const char *spill_path, struct err *err);
 void committed_close(struct committed *c);

@@ -24,7 +24,8 @@ struct segment_name {
 	int epoch;
 	int sequence;
 };
-/* 1 when name is "seg-EEEE-SSSSSS.db" */
+#define SEGMENT_NAME_FORMAT "seg-%04d-%06d.db"
+/* 1 when name is that of a segment */
 int segment_name_parse(const char *name, struct segment_name *out);
 
 struct shard_listing {

@@ -58,9 +58,9 @@ static int take_claim(struct job_plan *p, struct err *err)
 			claim_describe(&holder, &who);
 			claimant = claim_claimant(&holder);
 			if (claimant == CLAIMANT_ALIVE)
-				err_set(err, ERR_INPUT, "%s: is being planned by %s; wait for it, or name another directory", p->dir, who.data);
+				err_set(err, ERR_RETRY, "%s: is being planned by %s; wait for it, or name another directory", p->dir, who.data);
 			else if (claimant == CLAIMANT_UNKNOWN)
-				err_set(err, ERR_INPUT, "%s: was being planned by %s, and cannot tell from here whether it still is; if not, remove %s",
+				err_set(err, ERR_RETRY, "%s: was being planned by %s, and cannot tell from here whether it still is; if not, remove %s",
 				        p->dir, who.data, path);
 		}
 		buf_release(&who);
@@ -74,7 +74,7 @@ static int take_claim(struct job_plan *p, struct err *err)
 	p->work_dir = path_format("%s/planning-%04" PRId64, p->dir, highest + 1);
 	rc = claim_create(&p->claim, p->claim_path, err);
 	if (rc == 0)
-		err_set(err, ERR_INPUT, "%s: another process began to plan it just now", p->dir);
+		err_set(err, ERR_RETRY, "%s: another process began to plan it just now", p->dir);
 	else if (rc == 1)
 		p->holds_claim = 1;
 	rc = rc == 1 ? 0 : -1;

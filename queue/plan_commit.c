@@ -150,8 +150,9 @@ static int publish(struct job_plan *p, const char *plan_id, int64_t n_shards, co
 {
 	char *from = path_format("%s/shards", p->work_dir), *to = path_format("%s/shards", p->dir);
 	char *db_from = path_format("%s/plan.db", p->work_dir), *db_to = path_format("%s/plan.db", p->dir);
-	char *job_json = path_format("%s/job.json", p->dir);
+	char *job_json = path_format("%s/job.json", p->dir), *parent = path_format("%s/..", p->dir);
 	struct buf b = {0};
+	struct err ignored = {0};
 	int rc = -1;
 
 	buf_addf(&b, "{\"format\":%d,\"plan_id\":\"%s\",\"rows\":%" PRId64 ",\"bad_rows\":%" PRId64 ",\"shards\":%" PRId64 ",\"spec\":", JOB_FORMAT,
@@ -173,6 +174,8 @@ static int publish(struct job_plan *p, const char *plan_id, int64_t n_shards, co
 	if (file_sync_dir(p->dir, err) < 0)
 		goto out;
 	rc = file_create_exclusive(job_json, b.data, b.len, err);
+	/* The directory's own name, where we may; the job is whole without it. */
+	file_sync_dir(parent, &ignored);
 	if (rc == 0)
 		err_set(err, ERR_FENCED, "%s: another process planned it", p->dir);
 	rc = rc == 1 ? 0 : -1;
@@ -183,6 +186,7 @@ out:
 	free(db_from);
 	free(db_to);
 	free(job_json);
+	free(parent);
 	return rc;
 }
 

@@ -144,7 +144,7 @@ struct segment_reader {
 
 char *segment_path(const char *shard_dir, int epoch, int sequence)
 {
-	return path_format("%s/seg-%04d-%06d.db", shard_dir, epoch, sequence);
+	return path_format("%s/" SEGMENT_NAME_FORMAT, shard_dir, epoch, sequence);
 }
 
 struct segment_reader *segment_reader_open(const char *path, struct err *err)

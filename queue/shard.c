@@ -6,7 +6,6 @@
 #include "queue/shard_private.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -55,18 +54,21 @@ struct shard *shard_open(struct job *j, int64_t number, int epoch, const struct 
 	s->claim = *claim;
 	s->dir = job_shard_dir(j, number);
 	rc = shard_listing_read(&l, s->dir, err);
+	/* The list is ours now. */
+	s->segments = l.segments;
+	s->n_segments = s->segments_cap = l.n_segments;
 	for (int partials = 0; partials <= 1; partials++)
-		for (size_t i = 0; i < l.n_segments && rc == 0; i++) {
-			char *path = segment_path(s->dir, l.segments[i].epoch, l.segments[i].sequence);
+		for (size_t i = 0; i < s->n_segments && rc == 0; i++) {
+			char *path = segment_path(s->dir, s->segments[i].epoch, s->segments[i].sequence);
 
 			rc = read_segment(s, path, partials, err);
 			free(path);
 		}
-	shard_listing_release(&l);
 	if (rc == 0 && s->n_done > shard_n_rows(s))
 		rc = err_set(err, ERR_STORAGE, "%s: its segments hold %" PRId64 " rows, the shard has %" PRId64, s->dir, s->n_done, shard_n_rows(s));
 	if (rc < 0) {
 		row_map_release(&s->rows);
+		free(s->segments);
 		free(s->dir);
 		free(s);
 		return NULL;
@@ -91,6 +93,7 @@ void shard_close(struct shard *s)
 	line_reader_close(s->input);
 	buf_release(&s->line.key);
 	row_map_release(&s->rows);
+	free(s->segments);
 	free(s->dir);
 	free(s);
 }
@@ -191,13 +194,7 @@ void shard_add_partial(struct shard *s, int64_t row, const void *state, size_t n
 
 int shard_mark_done(struct shard *s, struct err *err)
 {
-	char *path = path_format("%s/done", s->dir);
-	char text[96];
-	int n = snprintf(text, sizeof(text), "{\"rows\":%" PRId64 ",\"epoch\":%d}\n", shard_n_rows(s), s->epoch);
-	int rc = file_create_exclusive(path, text, (size_t)n, err);
-
-	free(path);
-	if (rc < 0)
+	if (done_create(s->dir, shard_n_rows(s), s->epoch, s->segments, s->n_segments, err) < 0)
 		return -1;
 	s->is_marked_done = 1;
 	s->job->shards[s->number].is_done = 1;
@@ -220,8 +217,11 @@ int shard_publish(struct shard *s, struct err *err)
 		/* The number is used up only by success: should the file be there although this failed, the next try replaces it by more. */
 		rc = segment_writer_publish(s->pending, path, err);
 		free(path);
-		if (rc == 0)
+		if (rc == 0) {
 			s->sequence++;
+			MEM_GROW(s->segments, s->segments_cap, s->n_segments + 1);
+			s->segments[s->n_segments++] = (struct segment_name){s->epoch, s->sequence};
+		}
 	}
 	if (rc == 0 && !s->is_marked_done && s->n_done == shard_n_rows(s))
 		rc = shard_mark_done(s, err);

@@ -12,6 +12,8 @@ struct shard {
 	int epoch, sequence; /* sequence: of the segment last published */
 	struct claim claim;
 	char *dir;
+	struct segment_name *segments; /* that were read when it was opened, and those published since */
+	size_t n_segments, segments_cap;
 	struct row_map rows;
 	int64_t n_done;      /* rows in ROW_DONE */
 	int is_marked_done;

@@ -169,7 +169,7 @@ TEST(planners)
 			if (pid[i] == 0) {
 				struct err err = {0};
 
-				_exit(rig_plan("p", &r, &err) == 0 ? 0 : err.code == ERR_INPUT ? 64 : 1);
+				_exit(rig_plan("p", &r, &err) == 0 ? 0 : err.code == ERR_INPUT || err.code == ERR_RETRY ? 64 : 1);
 			}
 		}
 		for (int i = 0; i < 3; i++) {
