@@ -10,6 +10,7 @@
 
 #include "engine/text/jinja_ast.h"
 #include "engine/text/jinja_unicode.h"
+#include "engine/text/unicode.h"
 
 void *compile_fail(struct compile *c, int line, const char *fmt, ...)
 {

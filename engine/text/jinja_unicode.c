@@ -67,24 +67,6 @@ void utf8_add(struct buf *b, int32_t c)
 	buf_add(b, u, (size_t)utf8proc_encode_char(c, u));
 }
 
-int utf8_is_valid(const char *s, size_t n)
-{
-	for (size_t i = 0; i < n;) {
-		utf8proc_int32_t c;
-		utf8proc_ssize_t k;
-
-		if ((unsigned char)s[i] < 0x80) {
-			i++;
-			continue;
-		}
-		k = utf8proc_iterate((const utf8proc_uint8_t *)s + i, (utf8proc_ssize_t)(n - i), &c);
-		if (k <= 0)
-			return 0;
-		i += (size_t)k;
-	}
-	return 1;
-}
-
 struct range {
 	int32_t first, last;
 };

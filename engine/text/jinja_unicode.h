@@ -16,7 +16,6 @@ size_t utf8_count(const char *s, size_t n);
 /* Byte offset of the code point with this index (n_chars gives n). */
 size_t utf8_offset(const char *s, size_t n, size_t n_chars, size_t index);
 void utf8_add(struct buf *b, int32_t c);
-int utf8_is_valid(const char *s, size_t n);
 
 int unicode_is_space(int32_t c);
 int unicode_is_alpha(int32_t c);
