@@ -459,7 +459,7 @@ int jinja_lex(struct compile *c, const char *source, size_t n)
 	if (l.n && s[l.n - 1] == '\n')
 		l.n--;
 	l.s = s;
-	if (!utf8_is_valid(s, l.n))
+	if (!utf8_valid(s, l.n))
 		compile_fail(c, 1, "the template is not UTF-8");
 	else
 		rc = lex_all(&l);
