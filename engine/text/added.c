@@ -1,7 +1,7 @@
 /* added.c: finds added tokens in a text, the longest at the leftmost place.
  *
- * The texts are kept sorted. From a place in the text the range of texts that agree so far is narrowed byte by byte; a text that
- * ends here is the first of its range. Two tables on the first and on the first two bytes turn away nearly every place.
+ * The texts are kept sorted. From a place in the text the range of texts that agree so far is narrowed byte by byte; a text
+ * that ends here is the first of its range. Two tables on the first and on the first two bytes turn away nearly every place.
  */
 #include <stdlib.h>
 

@@ -1,8 +1,8 @@
 /* bpe.c: one word to tokens: the pair of lowest rank is merged first, the leftmost of equals, until no pair is left.
  *
- * Short words are merged in a small array: finding the best pair is a scan. Long ones use a doubly linked list and a heap, so that
- * a word of a million letters costs n log n. A heap entry is stale when its place has another rank by now. Before that, a long word
- * is cut wherever two characters meet that never stand side by side inside a token: no merge can reach across.
+ * Short words are merged in a small array: finding the best pair is a scan. Long ones use a doubly linked list and a heap, so
+ * that a word of a million letters costs n log n. A heap entry is stale when its place has another rank by now. Before that, a
+ * long word is cut wherever two characters meet that never stand side by side inside a token: no merge can reach across.
  */
 #include <stdlib.h>
 
@@ -254,7 +254,8 @@ static void merge_large(const struct bpe *b, struct bpe_scratch *s, size_t n, st
 		add_id(b, out, sym[i].id);
 }
 
-static int encode_part(const struct bpe *b, struct bpe_scratch *s, const char *word, size_t len, struct token_list *out, struct err *err)
+static int encode_part(const struct bpe *b, struct bpe_scratch *s, const char *word, size_t len, struct token_list *out,
+                       struct err *err)
 {
 	size_t n, first = out->n;
 

@@ -96,8 +96,8 @@ int bpe_build_from_scores(struct bpe *b, const float *scores, struct err *err)
 
 		if (isnan(scores[id]) || (s && n > MAX_SCORED_TOKEN)) {
 			free(sorted);
-			return err_set(err, ERR_MODEL, isnan(scores[id]) ? "token %zu: score is not a number" : "token %zu: longer than 1024 bytes",
-			               id);
+			return err_set(err, ERR_MODEL,
+			               isnan(scores[id]) ? "token %zu: score is not a number" : "token %zu: longer than 1024 bytes", id);
 		}
 		sorted[id] = scores[id];
 		for (size_t i = 0; s && i < n; i += size) {
@@ -137,7 +137,8 @@ int bpe_build_from_scores(struct bpe *b, const float *scores, struct err *err)
 static uint32_t edge_char(const struct bpe *b, int32_t id, int last)
 {
 	size_t n = 0, size, at = 0;
-	const char *s = b->by_score && id >= b->n_tokens ? vocab_text(&b->extra, id - b->n_tokens, &n) : vocab_text(b->vocab, id, &n);
+	const char *s =
+	    b->by_score && id >= b->n_tokens ? vocab_text(&b->extra, id - b->n_tokens, &n) : vocab_text(b->vocab, id, &n);
 	uint32_t c;
 
 	if (!s || n == 0)
@@ -154,8 +155,8 @@ static uint32_t edge_char(const struct bpe *b, int32_t id, int last)
 	return c;
 }
 
-/* Which characters meet inside a token. Only the seam of each merge matters: what is to the left and right of it is a character, or
- * the result of another merge. */
+/* Which characters meet inside a token. Only the seam of each merge matters: what is to the left and right of it is a
+ * character, or the result of another merge. */
 static void find_adjacent(struct bpe *b)
 {
 	b->adjacent = xcalloc((size_t)1 << BPE_ADJACENT_BITS >> 6, sizeof(*b->adjacent));

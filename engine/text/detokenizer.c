@@ -1,8 +1,8 @@
-/* detokenizer.c: ids to text, one token at a time. tokenizer_decode is the same machine fed with all ids, so that the two cannot
- * disagree.
+/* detokenizer.c: ids to text, one token at a time. tokenizer_decode is the same machine fed with all ids, so that the two
+ * cannot disagree.
  *
- * The decoders of tokenizer.json turn a list of tokens into a list of tokens, one after the other; their concatenation is the text.
- * Here each is a stage that gets tokens as they come and passes on what can no longer change:
+ * The decoders of tokenizer.json turn a list of tokens into a list of tokens, one after the other; their concatenation is the
+ * text. Here each is a stage that gets tokens as they come and passes on what can no longer change:
  *
  *   Replace, Strip, Metaspace   work on each token alone
  *   ByteFallback                holds a run of <0xNN> tokens until it ends: it is one string if all of it is UTF-8, and U+FFFD
@@ -10,8 +10,8 @@
  *   ByteLevel                   makes one token of all; holds the bytes of an unfinished character
  *   Fuse                        makes one token of all
  *
- * After the last two, the one token comes in parts. Stages that can work on parts (Strip at the start, Fuse) do; if others follow, the
- * whole is kept until the flush.
+ * After the last two, the one token comes in parts. Stages that can work on parts (Strip at the start, Fuse) do; if others
+ * follow, the whole is kept until the flush.
  */
 #include <stdlib.h>
 
@@ -20,9 +20,9 @@
 
 struct stage {
 	struct buf held;
-	size_t n_seen;   /* tokens; in Strip on parts: characters that may still be stripped, counted down */
-	int parts;       /* what comes in is one token in parts */
-	int keep_whole;  /* merges, and what follows cannot work on parts */
+	size_t n_seen;  /* tokens; in Strip on parts: characters that may still be stripped, counted down */
+	int parts;      /* what comes in is one token in parts */
+	int keep_whole; /* merges, and what follows cannot work on parts */
 };
 
 struct detokenizer {
@@ -210,7 +210,8 @@ static void push_replace(struct detokenizer *d, size_t i, const char *s, size_t 
 	struct err err = {0};
 
 	/* A pattern that gives up leaves the token as it is: there is no one to tell. */
-	if (n > 0 && replace_text(dec->regex, dec->text, dec->n_text, dec->content, dec->n_content, d->regex, s, n, &text, &err) != 0) {
+	if (n > 0 &&
+	    replace_text(dec->regex, dec->text, dec->n_text, dec->content, dec->n_content, d->regex, s, n, &text, &err) != 0) {
 		buf_reset(&text);
 		buf_add(&text, s, n);
 	}

@@ -1,5 +1,5 @@
-/* pretokenize.c: cuts a text into the words that BPE sees, step by step. Each step cuts every piece on its own, so the steps nest:
- * a piece goes through all the later ones before its neighbour is looked at. */
+/* pretokenize.c: cuts a text into the words that BPE sees, step by step. Each step cuts every piece on its own, so the steps
+ * nest: a piece goes through all the later ones before its neighbour is looked at. */
 #include <stdlib.h>
 
 #include "base/mem.h"
@@ -25,8 +25,8 @@ static void add_span(struct level *l, size_t *n, size_t start, size_t end, int m
 	l->spans[(*n)++] = (struct span){start, end, match};
 }
 
-/* The pieces of a step cover the text: matches and what is between them. As the package does it, an empty match right where the one
- * before it ended does not count, and the search goes on a character later. */
+/* The pieces of a step cover the text: matches and what is between them. As the package does it, an empty match right where the
+ * one before it ended does not count, and the search goes on a character later. */
 static int find_spans(struct encoder *e, const struct step *st, struct level *l, const char *s, size_t n, size_t *n_spans,
                       struct err *err)
 {
@@ -179,7 +179,8 @@ static int split(struct encoder *e, size_t step, const char *s, size_t n, int at
 }
 
 /* The usual case, without a list of spans. */
-static int split_by_scan(struct encoder *e, size_t step, const char *s, size_t n, int at_start, struct token_list *out, struct err *err)
+static int split_by_scan(struct encoder *e, size_t step, const char *s, size_t n, int at_start, struct token_list *out,
+                         struct err *err)
 {
 	scan_fn scan = e->t->steps[step].scan;
 	const unsigned char *p = (const unsigned char *)s, *end = p + n;
@@ -195,7 +196,8 @@ static int split_by_scan(struct encoder *e, size_t step, const char *s, size_t n
 		if (covered < i && emit(e, step, s, covered, i, at_start, out, err) != 0)
 			return -1;
 		covered = i + size;
-		if ((last ? bpe_encode(&e->t->bpe, &e->bpe, s + i, size, out, err) : emit(e, step, s, i, covered, at_start, out, err)) != 0)
+		if ((last ? bpe_encode(&e->t->bpe, &e->bpe, s + i, size, out, err)
+		          : emit(e, step, s, i, covered, at_start, out, err)) != 0)
 			return -1;
 		i = covered;
 	}

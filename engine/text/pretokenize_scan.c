@@ -10,11 +10,12 @@
 #define SPACE (1u << 2)
 #define NEWLINE (1u << 3) /* \r \n */
 #define MARK (1u << 4)
-#define PUNCT (1u << 5)  /* P or S */
-#define UPPER (1u << 6)  /* Lu Lt Lm Lo M */
-#define LOWER (1u << 7)  /* Ll Lm Lo M */
+#define PUNCT (1u << 5) /* P or S */
+#define UPPER (1u << 6) /* Lu Lt Lm Lo M */
+#define LOWER (1u << 7) /* Ll Lm Lo M */
 
 /* The classes of ASCII; the rest is worked out from its category. */
+/* clang-format off */
 #define LO (LETTER | LOWER)
 #define UP (LETTER | UPPER)
 static const unsigned char ascii_class[128] = {
@@ -27,9 +28,11 @@ static const unsigned char ascii_class[128] = {
     PUNCT, LO, LO, LO, LO, LO, LO, LO, LO, LO, LO, LO, LO, LO, LO, LO,
     LO, LO, LO, LO, LO, LO, LO, LO, LO, LO, LO, PUNCT, PUNCT, PUNCT, PUNCT, 0,
 };
+/* clang-format on */
 
 static unsigned wide_class(const unsigned char *p, size_t *n)
 {
+	/* clang-format off */
 	static const unsigned char by_category[UNICODE_N_CATEGORIES] = {
 	    [CAT_LU] = LETTER | UPPER, [CAT_LL] = LETTER | LOWER, [CAT_LT] = LETTER | UPPER,
 	    [CAT_LM] = LETTER | UPPER | LOWER, [CAT_LO] = LETTER | UPPER | LOWER,
@@ -38,6 +41,7 @@ static unsigned wide_class(const unsigned char *p, size_t *n)
 	    [CAT_PC] = PUNCT, [CAT_PD] = PUNCT, [CAT_PS] = PUNCT, [CAT_PE] = PUNCT, [CAT_PI] = PUNCT, [CAT_PF] = PUNCT, [CAT_PO] = PUNCT,
 	    [CAT_SM] = PUNCT, [CAT_SC] = PUNCT, [CAT_SK] = PUNCT, [CAT_SO] = PUNCT,
 	};
+	/* clang-format on */
 	unsigned bits = unicode_bits(utf8_get(p, n));
 
 	return by_category[UNICODE_CATEGORY(bits)] | (bits & UNICODE_SPACE ? SPACE : 0);
@@ -334,8 +338,8 @@ static size_t scan_deepseek_words(const unsigned char *p, const unsigned char *e
 
 const char scan_gpt2_pattern[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
-#define CASED(contractions)                                                                                          \
-	"[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+" contractions                 \
+#define CASED(contractions)                                                                                                    \
+	"[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+" contractions                   \
 	"|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*" contractions
 #define ENDING "[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
@@ -344,11 +348,14 @@ static const struct {
 	scan_fn scan;
 } scans[] = {
     {scan_gpt2_pattern, scan_gpt2},
-    {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+    {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| "
+     "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
      scan_llama3},
-    {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+    {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| "
+     "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
      scan_qwen2},
-    {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+"
+    {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| "
+     "?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+"
      "|\\s+(?!\\S)|\\s+",
      scan_qwen35},
     {CASED("(?i:'s|'t|'re|'ve|'m|'ll|'d)?") "|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+" ENDING, scan_o200k},

@@ -8,8 +8,9 @@
 
 #include "base/mem.h"
 
-/* What a search may cost before it is called off. A sensible pre-tokenizer needs a few steps for each character. PCRE2's limits count
- * backtracking from one start; a pattern that looks ahead over the whole text from every start passes them and is still quadratic
+/* What a search may cost before it is called off. A sensible pre-tokenizer needs a few steps for each character. PCRE2's limits
+ * count backtracking from one start; a pattern that looks ahead over the whole text from every start passes them and is still
+ * quadratic
  * (\d{1,3}(?=(?:\d{3})*\b) on a megabyte of digits: minutes). So long texts are searched window by window, with an eye on the
  * processor time of the thread. */
 #define MATCH_LIMIT 20000000u
@@ -47,7 +48,8 @@ struct regex *regex_new(const char *pattern, size_t n, struct err *err)
 	}
 	context = pcre2_compile_context_create(NULL);
 	pcre2_set_newline(context, PCRE2_NEWLINE_LF);
-	code = pcre2_compile((PCRE2_SPTR)buf_str(&translated), translated.len, PCRE2_UTF | PCRE2_USE_OFFSET_LIMIT, &error, &at, context);
+	code = pcre2_compile((PCRE2_SPTR)buf_str(&translated), translated.len, PCRE2_UTF | PCRE2_USE_OFFSET_LIMIT, &error, &at,
+	                     context);
 	if (!code) {
 		PCRE2_UCHAR message[120];
 
@@ -118,8 +120,8 @@ static int give_up(size_t n, const char *why, struct err *err)
 	return err_set(err, ERR_ROW, "regular expression of the tokenizer gave up on %zu bytes of text: %s", n, why);
 }
 
-int regex_find(const struct regex *r, struct regex_scratch *s, const char *text, size_t n, size_t from, size_t *start, size_t *end,
-               struct err *err)
+int regex_find(const struct regex *r, struct regex_scratch *s, const char *text, size_t n, size_t from, size_t *start,
+               size_t *end, struct err *err)
 {
 	const PCRE2_SIZE *ends;
 	int status;

@@ -104,6 +104,7 @@ static int add_script(struct char_set *s, const char *name)
 	return 0;
 }
 
+/* clang-format off */
 static const struct {
 	const char *name; /* lower case, without spaces, _ and - */
 	uint32_t mask;
@@ -129,6 +130,7 @@ static const struct {
     {"privateuse", 1u << CAT_CO}, {"cn", 1u << CAT_CN}, {"unassigned", 1u << CAT_CN}, {"cs", 1u << CAT_CS},
     {"surrogate", 1u << CAT_CS}, {"any", UINT32_MAX}, {"assigned", ~(1u << CAT_CN)},
 };
+/* clang-format on */
 
 int char_set_add_property(struct char_set *s, const char *name, size_t n, struct err *err)
 {

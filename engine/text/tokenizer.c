@@ -72,7 +72,10 @@ int tokenizer_finish(struct tokenizer *t, struct err *err)
 	t->sets[0] = added_set_new(t->added, t->n_added, 0);
 	t->sets[1] = added_set_new(t->added, t->n_added, 1);
 	snprintf(t->description, sizeof(t->description), "%s BPE, %zu tokens, %zu added",
-	         t->bpe.by_score ? "SentencePiece" : t->bpe.raw ? "byte-level" : "SentencePiece-style", t->vocab.n_texts, t->n_added);
+	         t->bpe.by_score ? "SentencePiece"
+	         : t->bpe.raw    ? "byte-level"
+	                         : "SentencePiece-style",
+	         t->vocab.n_texts, t->n_added);
 	return 0;
 }
 
@@ -156,12 +159,13 @@ void encoder_free(struct encoder *e)
 	free(e);
 }
 
-/* The added tokens of one set split the text; what is between them goes on: to the normaliser from set 0, to the words from set 1. */
-static int encode_by_set(struct encoder *e, int set, const char *s, size_t n, int at_start, unsigned flags, struct token_list *out,
-                         struct err *err);
+/* The added tokens of one set split the text; what is between them goes on: to the normaliser from set 0, to the words from
+ * set 1. */
+static int encode_by_set(struct encoder *e, int set, const char *s, size_t n, int at_start, unsigned flags,
+                         struct token_list *out, struct err *err);
 
-static int encode_between(struct encoder *e, int set, const char *s, size_t n, int at_start, unsigned flags, struct token_list *out,
-                          struct err *err)
+static int encode_between(struct encoder *e, int set, const char *s, size_t n, int at_start, unsigned flags,
+                          struct token_list *out, struct err *err)
 {
 	int stripped = 0;
 
@@ -175,8 +179,8 @@ static int encode_between(struct encoder *e, int set, const char *s, size_t n, i
 	return encode_by_set(e, 1, s, n, at_start && !stripped, flags, out, err);
 }
 
-static int encode_by_set(struct encoder *e, int set, const char *s, size_t n, int at_start, unsigned flags, struct token_list *out,
-                         struct err *err)
+static int encode_by_set(struct encoder *e, int set, const char *s, size_t n, int at_start, unsigned flags,
+                         struct token_list *out, struct err *err)
 {
 	struct added_match m;
 	size_t from = 0, done = 0;

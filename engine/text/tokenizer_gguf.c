@@ -13,9 +13,9 @@
 #define CONTRACTIONS "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 #define SPACES "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 #define CL100K(number) CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" number "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" SPACES
-#define CASED(contractions, number)                                                                                             \
-	"[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+" contractions                            \
-	"|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*" contractions "|" number                \
+#define CASED(contractions, number)                                                                                            \
+	"[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+" contractions                   \
+	"|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*" contractions "|" number       \
 	"| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" SPACES
 #define KIMI_UPPER "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}&&[^\\p{Han}]]"
 #define KIMI_LOWER "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}&&[^\\p{Han}]]"
@@ -29,29 +29,37 @@ static pattern_list gpt2 = {scan_gpt2_pattern};
 static pattern_list digits_gpt2 = {DIGITS, scan_gpt2_pattern};
 static pattern_list llama3 = {CL100K("\\p{N}{1,3}")};
 static pattern_list qwen2 = {CL100K("\\p{N}")};
-static pattern_list qwen35 = {CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|" SPACES};
-static pattern_list jais2 = {CONTRACTIONS
-                             "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s{512}(?!\\S)"
-                             "|\\s{256}(?!\\S)|\\s{128}(?!\\S)|\\s{64}(?!\\S)|\\s{32}(?!\\S)|\\s{16}(?!\\S)|\\s{8}(?!\\S)|\\s{4}(?!\\S)"
-                             "|\\s{1,2}(?!\\S)|\\s{1}"};
+static pattern_list qwen35 = {CONTRACTIONS
+                              "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|" SPACES};
+static pattern_list jais2 = {
+    CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s{512}(?!\\S)"
+                 "|\\s{256}(?!\\S)|\\s{128}(?!\\S)|\\s{64}(?!\\S)|\\s{32}(?!\\S)|\\s{16}(?!\\S)|\\s{8}(?!\\S)|\\s{4}(?!\\S)"
+                 "|\\s{1,2}(?!\\S)|\\s{1}"};
 static pattern_list gpt4o = {CASED(CONTRACTIONS "?", "\\p{N}{1,3}")};
 static pattern_list tekken = {CASED("", "\\p{N}")};
 static pattern_list kimi_k2 = {"[\\p{Han}]+|[^\\r\\n\\p{L}\\p{N}]?" KIMI_UPPER "*" KIMI_LOWER "+" CONTRACTIONS
                                "?|[^\\r\\n\\p{L}\\p{N}]?" KIMI_UPPER "+" KIMI_LOWER "*" CONTRACTIONS
                                "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" SPACES};
-static pattern_list youtu = {"[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥぀-ゟ゠-ヿ]+",
-                             CASED(CONTRACTIONS "?", "\\p{N}")};
-#define DEEPSEEK_WORDS                                                                                                          \
-	("[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\r\n]*"      \
+static pattern_list youtu = {
+    "[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥぀-ゟ゠-ヿ]+",
+    CASED(CONTRACTIONS "?", "\\p{N}")};
+#define DEEPSEEK_WORDS                                                                                                         \
+	("[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| "                       \
+	 "?[\\p{P}\\p{S}]+[\r\n]*"                                                                                                 \
 	 "|\\s*[\r\n]+|\\s+(?!\\S)|\\s+")
 static pattern_list deepseek_v3 = {"\\p{N}{1,3}", "[一-龥぀-ゟ゠-ヿ]+", DEEPSEEK_WORDS};
 static pattern_list deepseek_llm = {
     "[\r\n]",
     "\\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-"
-    "ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-"
-    "ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻"
+    "ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-"
+    "ℓℕℙ-"
+    "ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-"
+    "𐓻"
     "𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+",
-    "\\s?[!-/:-~！-／：-～‘-‟　-。]+", "\\s+$", "[一-龥ࠀ-一가-퟿]+", "\\p{N}+"};
+    "\\s?[!-/:-~！-／：-～‘-‟　-。]+",
+    "\\s+$",
+    "[一-龥ࠀ-一가-퟿]+",
+    "\\p{N}+"};
 static pattern_list deepseek_coder = {"[\r\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", "[一-龥ࠀ-一가-퟿]+", "\\p{N}"};
 static pattern_list falcon = {"[\\p{P}\\$\\+<=>\\^~\\|`]+", scan_gpt2_pattern, "[0-9][0-9][0-9]"};
 static pattern_list fallback = {"[\\p{P}\\$\\+<=>\\^~\\|]+", scan_gpt2_pattern, "\\p{N}+", "[0-9][0-9][0-9]"};
@@ -304,8 +312,8 @@ static int load_sentencepiece(struct tokenizer *t, const struct gguf *g, struct 
 		    (struct normalizer){.kind = NORMALIZER_PREPEND, .text = xstrdup(space), .n_text = 3};
 	t->normalizers[t->n_normalizers++] = (struct normalizer){
 	    .kind = NORMALIZER_REPLACE, .text = xstrdup(" "), .n_text = 1, .content = xstrdup(space), .n_content = 3};
-	t->decoders[t->n_decoders++] = (struct decoder){
-	    .kind = DECODER_REPLACE, .text = xstrdup(space), .n_text = 3, .content = xstrdup(" "), .n_content = 1};
+	t->decoders[t->n_decoders++] =
+	    (struct decoder){.kind = DECODER_REPLACE, .text = xstrdup(space), .n_text = 3, .content = xstrdup(" "), .n_content = 1};
 	t->decoders[t->n_decoders++] = (struct decoder){.kind = DECODER_BYTE_FALLBACK};
 	t->decoders[t->n_decoders++] = (struct decoder){.kind = DECODER_FUSE};
 	if (prefix)
@@ -314,8 +322,8 @@ static int load_sentencepiece(struct tokenizer *t, const struct gguf *g, struct 
 }
 
 /* The token that is put in front or behind. */
-static int load_edge(struct tokenizer *t, const struct gguf *g, const char *flag_key, const char *id_key, int add, struct token_list *out,
-                     struct err *err)
+static int load_edge(struct tokenizer *t, const struct gguf *g, const char *flag_key, const char *id_key, int add,
+                     struct token_list *out, struct err *err)
 {
 	uint64_t id;
 

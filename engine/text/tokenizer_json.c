@@ -14,8 +14,7 @@ static int load_vocab(struct tokenizer *t, yyjson_val *v, struct err *err)
 	if (!yyjson_is_obj(v))
 		return err_set(err, ERR_MODEL, "model: \"vocab\" is %s, not an object", json_type_name(v));
 	vocab_reserve(&t->vocab, yyjson_obj_size(v));
-	yyjson_obj_foreach(v, i, max, key, id)
-	{
+	yyjson_obj_foreach (v, i, max, key, id) {
 		if (!yyjson_is_uint(id) || yyjson_get_uint(id) >= MAX_IDS)
 			return err_set(err, ERR_MODEL, "model: vocab: \"%.60s\" has no id below %d", yyjson_get_str(key), MAX_IDS);
 		vocab_add(&t->vocab, (int32_t)yyjson_get_uint(id), yyjson_get_str(key), yyjson_get_len(key));
@@ -61,8 +60,7 @@ static int load_merges(struct tokenizer *t, yyjson_val *v, struct err *err)
 	if (!yyjson_is_arr(v))
 		return err_set(err, ERR_MODEL, "model: \"merges\" is %s, not an array", json_type_name(v));
 	bpe_merges_reserve(&t->bpe, yyjson_arr_size(v));
-	yyjson_arr_foreach(v, i, max, m)
-	{
+	yyjson_arr_foreach (v, i, max, m) {
 		const char *part[2];
 		size_t n[2];
 		int32_t id[3];
@@ -155,8 +153,8 @@ static int get_token_flag(yyjson_val *v, const char *key, int otherwise)
 	return flag ? yyjson_get_bool(flag) : otherwise;
 }
 
-/* Ids as the package gives them: the model's where the text is one of its tokens, else counted on from the model's size. The file's own
- * "id" is not looked at. Of equal texts the last counts. */
+/* Ids as the package gives them: the model's where the text is one of its tokens, else counted on from the model's size. The
+ * file's own "id" is not looked at. Of equal texts the last counts. */
 static int load_added(struct tokenizer *t, yyjson_val *list, struct err *err)
 {
 	struct vocab index = {0}; /* text to place in t->added */
@@ -168,8 +166,7 @@ static int load_added(struct tokenizer *t, yyjson_val *list, struct err *err)
 		return 0;
 	if (!yyjson_is_arr(list))
 		return err_set(err, ERR_MODEL, "\"added_tokens\" is %s, not an array", json_type_name(list));
-	yyjson_arr_foreach(list, i, max, v)
-	{
+	yyjson_arr_foreach (list, i, max, v) {
 		yyjson_val *content = yyjson_obj_get(v, "content");
 		const char *s = yyjson_get_str(content);
 		size_t n = yyjson_get_len(content);

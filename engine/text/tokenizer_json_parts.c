@@ -1,5 +1,5 @@
-/* tokenizer_json_parts.c: the normaliser, pre-tokenizer, decoder and post-processor of tokenizer.json. What is not known is refused by
- * its name: a part that is left out in silence would give other ids. */
+/* tokenizer_json_parts.c: the normaliser, pre-tokenizer, decoder and post-processor of tokenizer.json. What is not known is
+ * refused by its name: a part that is left out in silence would give other ids. */
 #include <stdlib.h>
 
 #include "base/json.h"
@@ -82,8 +82,7 @@ static int load_sequence(struct tokenizer *t, yyjson_val *v, const char *key,
 
 	if (!yyjson_is_arr(list))
 		return err_set(err, ERR_MODEL, "Sequence: \"%s\" is %s, not an array", key, json_type_name(list));
-	yyjson_arr_foreach(list, i, max, part)
-	{
+	yyjson_arr_foreach (list, i, max, part) {
 		if (load(t, part, err) != 0)
 			return -1;
 	}
@@ -163,7 +162,8 @@ static struct step *add_step(struct tokenizer *t, enum step_kind kind, struct er
 	return &t->steps[t->n_steps++];
 }
 
-int add_regex_step(struct tokenizer *t, const char *pattern, size_t n, enum split_behavior behavior, int invert, struct err *err)
+int add_regex_step(struct tokenizer *t, const char *pattern, size_t n, enum split_behavior behavior, int invert,
+                   struct err *err)
 {
 	struct step *s = add_step(t, STEP_SPLIT, err);
 
@@ -402,8 +402,7 @@ static int add_template_token(yyjson_val *v, yyjson_val *piece, struct token_lis
 	ids = yyjson_obj_get(yyjson_obj_getn(yyjson_obj_get(v, "special_tokens"), name, n), "ids");
 	if (!yyjson_is_arr(ids))
 		return err_set(err, ERR_MODEL, "special token \"%.60s\" has no ids", name);
-	yyjson_arr_foreach(ids, i, max, id)
-	{
+	yyjson_arr_foreach (ids, i, max, id) {
 		if (!yyjson_is_uint(id) || yyjson_get_uint(id) >= MAX_IDS)
 			return err_set(err, ERR_MODEL, "special token \"%.60s\" has a bad id", name);
 		token_list_add(out, (int32_t)yyjson_get_uint(id));
@@ -421,8 +420,7 @@ static int load_template(struct tokenizer *t, yyjson_val *v, struct err *err)
 		return err_set(err, ERR_MODEL, "more than one TemplateProcessing");
 	if (!yyjson_is_arr(single))
 		return err_set(err, ERR_MODEL, "\"single\" is %s, not an array", json_type_name(single));
-	yyjson_arr_foreach(single, i, max, piece)
-	{
+	yyjson_arr_foreach (single, i, max, piece) {
 		token = yyjson_obj_get(piece, "SpecialToken");
 		if (token) {
 			if (add_template_token(v, token, seen ? &t->suffix : &t->prefix, err) != 0)

@@ -69,8 +69,8 @@ static const char *strip(const struct normalizer *m, const char *s, size_t *n, i
 	return s;
 }
 
-const char *normalize_text(const struct normalizer *list, size_t n_list, struct regex_scratch *scratch, struct buf work[2], const char *s,
-                           size_t *n, int *stripped, struct err *err)
+const char *normalize_text(const struct normalizer *list, size_t n_list, struct regex_scratch *scratch, struct buf work[2],
+                           const char *s, size_t *n, int *stripped, struct err *err)
 {
 	int turn = 0;
 
@@ -102,8 +102,7 @@ const char *normalize_text(const struct normalizer *list, size_t n_list, struct 
 			break;
 		default:
 			/* The package finds no match in an empty text, not even an empty one. */
-			if (*n > 0 &&
-			    replace_text(m->regex, m->text, m->n_text, m->content, m->n_content, scratch, s, *n, out, err) != 0)
+			if (*n > 0 && replace_text(m->regex, m->text, m->n_text, m->content, m->n_content, scratch, s, *n, out, err) != 0)
 				return NULL;
 		}
 		s = buf_str(out);

@@ -2,12 +2,12 @@
  *
  * Text runs through them in this order, as in the tokenizers package:
  *
- *   bytes -> UTF-8 -> added tokens split out (added.c, set 0) -> normaliser (tokenizer_normalize.c) -> added tokens that match after
- *   normalising (set 1) -> pre-tokenizer: a list of steps, each of which cuts pieces into pieces (pretokenize.c) -> words
+ *   bytes -> UTF-8 -> added tokens split out (added.c, set 0) -> normaliser (tokenizer_normalize.c) -> added tokens that match
+ * after normalising (set 1) -> pre-tokenizer: a list of steps, each of which cuts pieces into pieces (pretokenize.c) -> words
  *   -> BPE (bpe.c) -> ids, between the post-processor's prefix and suffix.
  *
- * A byte-level tokenizer writes each byte as a character of its own alphabet (0x20 as U+0120). Words are not rewritten here: the
- * vocabulary is translated back to bytes when it is loaded (bpe->raw), and words are looked up as they are.
+ * A byte-level tokenizer writes each byte as a character of its own alphabet (0x20 as U+0120). Words are not rewritten here:
+ * the vocabulary is translated back to bytes when it is loaded (bpe->raw), and words are looked up as they are.
  */
 #ifndef TOKENMILL_ENGINE_TOKENIZER_PRIVATE_H
 #define TOKENMILL_ENGINE_TOKENIZER_PRIVATE_H
@@ -22,8 +22,8 @@
 #include "engine/text/tokenizer.h"
 #include "engine/text/unicode.h"
 
-#define MAX_IDS (1 << 22)       /* of a vocabulary; the largest in use have 2^18 */
-#define MAX_STEPS 24            /* of a normaliser, a pre-tokenizer or a decoder */
+#define MAX_IDS (1 << 22)          /* of a vocabulary; the largest in use have 2^18 */
+#define MAX_STEPS 24               /* of a normaliser, a pre-tokenizer or a decoder */
 #define MAX_TEXT ((size_t)1 << 30) /* bytes in one call */
 
 /* --- vocab.c: ids to texts and back. Texts of any bytes, at most 2^32 bytes in all. --- */
@@ -43,7 +43,7 @@ struct vocab {
 	size_t n_slots;
 	size_t n_texts;
 };
-void vocab_reserve(struct vocab *v, size_t n_texts); /* before the first add: how many will come */
+void vocab_reserve(struct vocab *v, size_t n_texts);                  /* before the first add: how many will come */
 void vocab_add(struct vocab *v, int32_t id, const char *s, size_t n); /* a text that is there gets the new id */
 void vocab_release(struct vocab *v);
 int32_t vocab_find(const struct vocab *v, const char *s, size_t n);
@@ -62,21 +62,21 @@ struct bpe_merge {
 struct bpe {
 	const struct vocab *vocab; /* of the model */
 	int raw;
-	struct vocab raw_words;    /* raw and ignore_merges: the tokens as bytes */
+	struct vocab raw_words;   /* raw and ignore_merges: the tokens as bytes */
 	struct bpe_merge *merges; /* open addressing */
 	size_t n_merge_slots, n_merges;
 	int ignore_merges, byte_fallback, fuse_unk;
-	int32_t unk_id;        /* -1: characters that are unknown vanish */
-	int unk_is_missing;    /* unk_token is named but not in the vocabulary: an error once it is needed */
-	int32_t ascii_ids[256]; /* raw: of each byte; else of each ASCII character; -1 none */
+	int32_t unk_id;            /* -1: characters that are unknown vanish */
+	int unk_is_missing;        /* unk_token is named but not in the vocabulary: an error once it is needed */
+	int32_t ascii_ids[256];    /* raw: of each byte; else of each ASCII character; -1 none */
 	int32_t fallback_ids[256]; /* of <0x00> to <0xFF>; -1 none */
-	uint64_t *adjacent;    /* bitmap over hash_pair: characters that stand side by side in some merge's result */
-	int can_cut;           /* a word may be cut where two characters never stand side by side */
+	uint64_t *adjacent;        /* bitmap over hash_pair: characters that stand side by side in some merge's result */
+	int can_cut;               /* a word may be cut where two characters never stand side by side */
 	/* Merging by score, as SentencePiece does it, is on texts: a character that is no token can still be part of one. Such
 	 * characters are symbols too, from n_tokens on, and above them the 256 bytes of characters that are in no token. */
 	int by_score;
 	int32_t n_tokens, first_byte;
-	struct vocab extra;    /* id: symbol - n_tokens */
+	struct vocab extra; /* id: symbol - n_tokens */
 };
 #define BPE_ADJACENT_BITS 20
 static inline size_t hash_pair(uint32_t a, uint32_t b)
@@ -97,7 +97,8 @@ static inline const struct bpe_merge *bpe_find_merge(const struct bpe *b, uint32
 			return NULL;
 	}
 }
-/* With vocab and raw set: the merges from scores, every way to cut a token into two symbols, best score first. scores: [n_ids] */
+/* With vocab and raw set: the merges from scores, every way to cut a token into two symbols, best score first. scores: [n_ids]
+ */
 int bpe_build_from_scores(struct bpe *b, const float *scores, struct err *err);
 /* When vocabulary, merges and switches are there: the tables that follow from them. */
 void bpe_finish(struct bpe *b);
@@ -145,7 +146,7 @@ struct added_token {
 	int32_t id;
 	unsigned special : 1, single_word : 1, lstrip : 1, rstrip : 1, normalized : 1;
 };
-struct added_set; /* leftmost-longest matcher */
+struct added_set;                                                                            /* leftmost-longest matcher */
 struct added_set *added_set_new(const struct added_token *tokens, size_t n, int normalized); /* NULL: no such token */
 void added_set_free(struct added_set *s);
 struct added_match {
@@ -184,7 +185,7 @@ struct step {
 	enum step_kind kind;
 	enum split_behavior behavior;
 	int invert;
-	scan_fn scan;        /* NULL: by regex, or by text */
+	scan_fn scan; /* NULL: by regex, or by text */
 	struct regex *regex;
 	char *text;
 	size_t n_text;
@@ -216,9 +217,10 @@ struct normalizer {
 	int strip_left, strip_right;
 };
 void normalizer_release(struct normalizer *n);
-/* s itself, or the normalised text in one of the two buffers. *stripped: something at the start was taken away. NULL and *err. */
-const char *normalize_text(const struct normalizer *list, size_t n_list, struct regex_scratch *scratch, struct buf work[2], const char *s,
-                           size_t *n, int *stripped, struct err *err);
+/* s itself, or the normalised text in one of the two buffers. *stripped: something at the start was taken away. NULL and *err.
+ */
+const char *normalize_text(const struct normalizer *list, size_t n_list, struct regex_scratch *scratch, struct buf work[2],
+                           const char *s, size_t *n, int *stripped, struct err *err);
 /* Append s with every match of the pattern replaced. */
 int replace_text(const struct regex *regex, const char *text, size_t n_text, const char *content, size_t n_content,
                  struct regex_scratch *scratch, const char *s, size_t n, struct buf *out, struct err *err);
@@ -240,19 +242,19 @@ struct decoder {
 	size_t n_text;
 	char *content;
 	size_t n_content;
-	size_t start, stop;  /* strip */
-	int prepend;         /* metaspace: the first token's go */
+	size_t start, stop; /* strip */
+	int prepend;        /* metaspace: the first token's go */
 };
 void decoder_release(struct decoder *d);
 
 /* --- tokenizer.c --- */
 
 struct tokenizer {
-	struct vocab vocab;       /* the model's tokens, in their own alphabet */
-	struct vocab added_vocab; /* text of the added tokens; these win */
-	int32_t n_ids;            /* highest id + 1 */
+	struct vocab vocab;        /* the model's tokens, in their own alphabet */
+	struct vocab added_vocab;  /* text of the added tokens; these win */
+	int32_t n_ids;             /* highest id + 1 */
 	unsigned char *is_special; /* [n_ids] */
-	struct vocab decoded; /* what added tokens decode to that match in a normalised form */
+	struct vocab decoded;      /* what added tokens decode to that match in a normalised form */
 	struct bpe bpe;
 	struct added_token *added;
 	size_t n_added;
@@ -263,7 +265,7 @@ struct tokenizer {
 	size_t n_steps;
 	struct decoder decoders[MAX_STEPS];
 	size_t n_decoders;
-	int has_decoder;    /* 0: tokens are joined by spaces */
+	int has_decoder;                  /* 0: tokens are joined by spaces */
 	struct token_list prefix, suffix; /* of the post-processor */
 	char description[160];
 };
@@ -274,7 +276,7 @@ struct level { /* scratch of one step */
 	struct span {
 		size_t start, end;
 		int match;
-	} *spans;
+	} * spans;
 	size_t cap;
 	struct buf text;
 };
@@ -294,6 +296,7 @@ int load_normalizer(struct tokenizer *t, struct yyjson_val *v, struct err *err);
 int load_pre_tokenizer(struct tokenizer *t, struct yyjson_val *v, struct err *err);
 int load_decoder(struct tokenizer *t, struct yyjson_val *v, struct err *err);
 int load_post_processor(struct tokenizer *t, struct yyjson_val *v, struct err *err);
-int add_regex_step(struct tokenizer *t, const char *pattern, size_t n, enum split_behavior behavior, int invert, struct err *err);
+int add_regex_step(struct tokenizer *t, const char *pattern, size_t n, enum split_behavior behavior, int invert,
+                   struct err *err);
 
 #endif

@@ -1,7 +1,7 @@
 /* unicode.h: what a tokenizer needs to know about characters: UTF-8, categories, the normal forms, lower case.
  *
- * Categories are those that the tokenizers package sees, which is what ids must agree with; its libraries carry Unicode tables of
- * different age, so the table is made by asking it (scripts/make-unicode-table.py).
+ * Categories are those that the tokenizers package sees, which is what ids must agree with; its libraries carry Unicode tables
+ * of different age, so the table is made by asking it (scripts/make-unicode-table.py).
  *
  * A code point's bits:   10        9        8           7       6         5     4..0
  *                        rust word nfc safe punctuation numeric onig word space general category
@@ -16,12 +16,14 @@
 
 #include "base/buf.h"
 
+/* clang-format off */
 enum unicode_category {
 	CAT_LU, CAT_LL, CAT_LT, CAT_LM, CAT_LO, CAT_MN, CAT_MC, CAT_ME, CAT_ND, CAT_NL, CAT_NO, CAT_PC, CAT_PD, CAT_PS, CAT_PE,
 	CAT_PI, CAT_PF, CAT_PO, CAT_SM, CAT_SC, CAT_SK, CAT_SO, CAT_ZS, CAT_ZL, CAT_ZP, CAT_CC, CAT_CF, CAT_CO, CAT_CN, CAT_CS,
 	UNICODE_N_CATEGORIES
 };
-#define UNICODE_CATEGORY(bits) ((bits) & 31u)
+/* clang-format on */
+#define UNICODE_CATEGORY(bits) ((bits)&31u)
 #define UNICODE_MASK(bits) (1u << UNICODE_CATEGORY(bits)) /* to be tested against sets of categories */
 #define UNICODE_L (0x1Fu << CAT_LU)
 #define UNICODE_M (0x7u << CAT_MN)

@@ -1,8 +1,8 @@
 /* word_cache.c: the words of a text repeat, so most of them are looked up here instead of being merged again.
  *
- * Words of up to 15 bytes that became up to 4 tokens: a table of 32-byte entries, two to a cache line; a new word pushes the first
- * to second place. Words of up to 61 bytes and 16 tokens: one 128-byte entry for each hash. Entries carry the whole
- * word, so a hit is exact. 1.5 MiB in all, whatever the text.
+ * Words of up to 15 bytes that became up to 4 tokens: a table of 32-byte entries, two to a cache line; a new word pushes the
+ * first to second place. Words of up to 61 bytes and 16 tokens: one 128-byte entry for each hash. Entries carry the whole word,
+ * so a hit is exact. 1.5 MiB in all, whatever the text.
  */
 #include <stdlib.h>
 
@@ -17,7 +17,7 @@
 #define LONG_IDS 16
 
 struct short_entry {
-	uint64_t key[2]; /* the word, zeros, and its length in the last byte; 0 0 is free */
+	uint64_t key[2];        /* the word, zeros, and its length in the last byte; 0 0 is free */
 	int32_t ids[SHORT_IDS]; /* -1 after the last */
 };
 struct long_entry {

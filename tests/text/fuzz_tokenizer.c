@@ -1,6 +1,6 @@
-/* Fuzzer of the tokenizer. The first byte of the input chooses: a tokenizer.json, all of the rest; a regular expression and a text for it,
- * separated by a NUL; or a text for small tokenizers of both kinds. Whatever opens must encode, decode in pieces that are whole
- * characters, and give the same ids again (the word cache then answers).
+/* Fuzzer of the tokenizer. The first byte of the input chooses: a tokenizer.json, all of the rest; a regular expression and a
+ * text for it, separated by a NUL; or a text for small tokenizers of both kinds. Whatever opens must encode, decode in pieces
+ * that are whole characters, and give the same ids again (the word cache then answers).
  *
  *     make VARIANT=fuzz build/fuzz/fuzz/fuzz_tokenizer && build/fuzz/fuzz/fuzz_tokenizer -max_total_time=60
  */
@@ -14,19 +14,27 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
-#define MODEL                                                                                                                            \
-	"\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"aa\":2,\"\\u0120\":3,\"\\u0120a\":4,\"<0xE2>\":5,\"<0x82>\":6,\"<0xAC>\":7,"     \
-	"\"\\u2581\":8,\"\\u2581a\":9,\"<s>\":10,\"\\u00c3\":11,\"\\u00a9\":12,\"\\u00c3\\u00a9\":13,\"<unk>\":14},\"merges\":[\"a a\","          \
-	"\"\\u0120 a\",\"\\u2581 a\",\"\\u00c3 \\u00a9\"],\"byte_fallback\":true,\"unk_token\":\"<unk>\"},\"added_tokens\":[{\"content\":\"<s>\"," \
-	"\"special\":true,\"lstrip\":true},{\"content\":\"Ab\",\"normalized\":true,\"rstrip\":true},{\"content\":\"b\",\"single_word\":true}]"
+#define MODEL                                                                                                                  \
+	"\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"aa\":2,\"\\u0120\":3,\"\\u0120a\":4,\"<0xE2>\":5,\"<0x82>\":6,"  \
+	"\"<0xAC>\":7,"                                                                                                            \
+	"\"\\u2581\":8,\"\\u2581a\":9,\"<s>\":10,\"\\u00c3\":11,\"\\u00a9\":12,\"\\u00c3\\u00a9\":13,\"<unk>\":14},\"merges\":["   \
+	"\"a a\","                                                                                                                 \
+	"\"\\u0120 a\",\"\\u2581 a\",\"\\u00c3 "                                                                                   \
+	"\\u00a9\"],\"byte_fallback\":true,\"unk_token\":\"<unk>\"},\"added_tokens\":[{\"content\":\"<s>\","                       \
+	"\"special\":true,\"lstrip\":true},{\"content\":\"Ab\",\"normalized\":true,\"rstrip\":true},{\"content\":\"b\",\"single_"  \
+	"word\":true}]"
 
 static const char *const small[] = {
-    "{" MODEL ",\"normalizer\":{\"type\":\"NFC\"},\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true},\"decoder\":{\"type\":"
+    "{" MODEL ",\"normalizer\":{\"type\":\"NFC\"},\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true},"
+              "\"decoder\":{\"type\":"
     "\"ByteLevel\"}}",
-    "{" MODEL ",\"normalizer\":{\"type\":\"NFKD\"},\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"\\u2581\"},\"decoder\":{\"type\":"
-    "\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":{\"String\":\"\\u2581\"},\"content\":\" \"},{\"type\":\"ByteFallback\"},{\"type\":"
+    "{" MODEL ",\"normalizer\":{\"type\":\"NFKD\"},\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"\\u2581\"},"
+              "\"decoder\":{\"type\":"
+    "\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":{\"String\":\"\\u2581\"},\"content\":\" "
+    "\"},{\"type\":\"ByteFallback\"},{\"type\":"
     "\"Fuse\"},{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}]}}",
-    "{" MODEL ",\"normalizer\":{\"type\":\"Lowercase\"},\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Whitespace\"},{"
+    "{" MODEL ",\"normalizer\":{\"type\":\"Lowercase\"},\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":"
+              "\"Whitespace\"},{"
     "\"type\":\"Punctuation\",\"behavior\":\"MergedWithNext\"},{\"type\":\"Digits\"}]}}",
 };
 
@@ -85,7 +93,8 @@ static void run_regex(const char *pattern, size_t n)
 		struct regex_scratch *s = regex_scratch_new();
 		size_t start, end;
 
-		for (size_t from = 0; from <= n && regex_find(r, s, text, n, from, &start, &end, &err) == 1; from = end + (start == end))
+		for (size_t from = 0; from <= n && regex_find(r, s, text, n, from, &start, &end, &err) == 1;
+		     from = end + (start == end))
 			while (end + (start == end) < n && ((unsigned char)text[end + (start == end)] & 0xC0) == 0x80)
 				end++;
 		regex_scratch_free(s);

@@ -1,5 +1,5 @@
-/* Tests of the tokenizer: golden cases of every part (tokenizer_cases.jsonl, made by scripts/make-tokenizer-cases.py with the tokenizers
- * package), long words, damaged files, the streaming detokenizer. */
+/* Tests of the tokenizer: golden cases of every part (tokenizer_cases.jsonl, made by scripts/make-tokenizer-cases.py with the
+ * tokenizers package), long words, damaged files, the streaming detokenizer. */
 #include "engine/text/tokenizer.h"
 
 #include "base/clock.h"
@@ -37,8 +37,7 @@ static int same_ids(yyjson_val *expected, const struct token_list *got)
 
 	if (yyjson_arr_size(expected) != got->n)
 		return 0;
-	yyjson_arr_foreach(expected, i, max, v)
-	{
+	yyjson_arr_foreach (expected, i, max, v) {
 		if (yyjson_get_sint(v) != got->ids[i])
 			return 0;
 	}
@@ -155,8 +154,7 @@ TEST(golden_cases)
 		} else {
 			struct encoder *e = encoder_new(t);
 
-			yyjson_arr_foreach(yyjson_obj_get(root, "texts"), i, max, text)
-			{
+			yyjson_arr_foreach (yyjson_obj_get(root, "texts"), i, max, text) {
 				check_text(t, e, text, line);
 				n_texts++;
 			}
@@ -171,8 +169,8 @@ TEST(golden_cases)
 	buf_release(&all);
 }
 
-#define SMALL_MODEL                                                                                                                  \
-	"\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"aa\":2,\"aaaa\":3,\"ab\":4,\"\\u0120\":5,\"<s>\":6},"                      \
+#define SMALL_MODEL                                                                                                            \
+	"\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"aa\":2,\"aaaa\":3,\"ab\":4,\"\\u0120\":5,\"<s>\":6},"            \
 	"\"merges\":[\"a a\",\"aa aa\",[\"a\",\"b\"]]}"
 #define BYTE_LEVEL "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":true}"
 
@@ -209,9 +207,8 @@ TEST(long_words)
 
 TEST(lookups)
 {
-	static const char json[] =
-	    "{" SMALL_MODEL ",\"added_tokens\":[{\"content\":\"<s>\",\"special\":true},{\"content\":\"new\",\"special\":false}],\"decoder\":" BYTE_LEVEL
-	    "}";
+	static const char json[] = "{" SMALL_MODEL ",\"added_tokens\":[{\"content\":\"<s>\",\"special\":true},{\"content\":\"new\","
+	                                           "\"special\":false}],\"decoder\":" BYTE_LEVEL "}";
 	struct err err = {0};
 	struct tokenizer *t = tokenizer_open_json_memory(json, strlen(json), &err);
 	struct buf b = {0};
@@ -258,8 +255,10 @@ TEST(refused_files)
 	    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[],\"end_of_word_suffix\":\"</w>\"}}", "end_of_word_suffix"},
 	    {"{" SMALL_MODEL ",\"normalizer\":{\"type\":\"Precompiled\"}}", "normalizer: normalizer type \"Precompiled\""},
 	    {"{" SMALL_MODEL ",\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"}}", "UnicodeScripts"},
-	    {"{" SMALL_MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(\"},\"behavior\":\"Isolated\"}}", "\"(\""},
-	    {"{" SMALL_MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"Gone\"}}", "Gone"},
+	    {"{" SMALL_MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(\"},\"behavior\":\"Isolated\"}}",
+	     "\"(\""},
+	    {"{" SMALL_MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"Gone\"}}",
+	     "Gone"},
 	    {"{" SMALL_MODEL ",\"decoder\":{\"type\":\"CTC\"}}", "CTC"},
 	    {"{" SMALL_MODEL ",\"post_processor\":{\"type\":\"BertProcessing\"}}", "BertProcessing"},
 	    {"{" SMALL_MODEL ",\"added_tokens\":[{\"content\":7}]}", "added token 0"},

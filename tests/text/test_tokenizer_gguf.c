@@ -1,5 +1,6 @@
-/* Tests of tokenizers from GGUF vocabularies, on small files built here. What SentencePiece merging gives was worked out by hand
- * from its rule: the best score first, the leftmost of equals. Real vocabularies are compared by scripts/diff-tokenizer.py. */
+/* Tests of tokenizers from GGUF vocabularies, on small files built here. What SentencePiece merging gives was worked out by
+ * hand from its rule: the best score first, the leftmost of equals. Real vocabularies are compared by
+ * scripts/diff-tokenizer.py. */
 #include "base/mem.h"
 #include "engine/file/gguf.h"
 #include "engine/text/tokenizer.h"
@@ -99,11 +100,12 @@ static void check_ids(const struct tokenizer *t, const char *text, unsigned flag
 
 TEST(sentencepiece)
 {
-	/* 0 unknown, 1 and 2 control; q is in no token of its own, only in "qb"; there are byte tokens for E2 82 AC (the euro sign) only */
+	/* 0 unknown, 1 and 2 control; q is in no token of its own, only in "qb"; there are byte tokens for E2 82 AC (the euro sign)
+	 * only */
 	static const struct piece pieces[] = {
-	    {"<unk>", 0, 2}, {"<s>", 0, 3},  {"</s>", 0, 3},  {"\u2581", -9, 1}, {"a", -9, 1},    {"b", -9, 1},      {"ab", -2, 1},
-	    {"ba", -1, 1},   {"aa", -3, 1},  {"aab", -3, 1},  {"\u2581a", -4, 1}, {"qb", -5, 1},   {"<0xE2>", 0, 6},  {"<0x82>", 0, 6},
-	    {"<0xAC>", 0, 6}, {"\n\n", 0, 4}, {"\u2581ab", -2, 1}, {"<0x0A>", 0, 6},
+	    {"<unk>", 0, 2},  {"<s>", 0, 3},    {"</s>", 0, 3},   {"\u2581", -9, 1}, {"a", -9, 1},        {"b", -9, 1},
+	    {"ab", -2, 1},    {"ba", -1, 1},    {"aa", -3, 1},    {"aab", -3, 1},    {"\u2581a", -4, 1},  {"qb", -5, 1},
+	    {"<0xE2>", 0, 6}, {"<0x82>", 0, 6}, {"<0xAC>", 0, 6}, {"\n\n", 0, 4},    {"\u2581ab", -2, 1}, {"<0x0A>", 0, 6},
 	};
 	struct buf b = {0};
 	struct err err = {0};
@@ -125,7 +127,7 @@ TEST(sentencepiece)
 	check_ids(t, "aaa", 0, "3 8 4", "aaa");               /* the left aa of two; then no token has the space and aa */
 	check_ids(t, "qb", 0, "3 11", "qb");                  /* a part that is no token itself */
 	check_ids(t, "\xE2\x82\xAC", 0, "3 12 13 14", "\xE2\x82\xAC");
-	check_ids(t, "q", 0, "3 0", "");                      /* no byte token: unknown, which is special */
+	check_ids(t, "q", 0, "3 0", "");                          /* no byte token: unknown, which is special */
 	check_ids(t, "a\n\nb\n", 0, "10 15 3 5 17", "a\n\n b\n"); /* user defined: found first; the space goes before each part */
 	check_ids(t, "<s>a", 0, "1 10", "a");
 	tokenizer_free(t);
@@ -170,12 +172,13 @@ TEST(refused)
 TEST(all_pre_tokenizers)
 {
 	static const char *const names[] = {
-	    "default",     "llama3",      "llama-v3",      "llama-bpe",  "falcon3",     "falcon-h1", "pixtral",  "midm-2.0",  "lfm2",
-	    "dbrx",        "smaug-bpe",   "chatglm-bpe",   "glm4",       "glm5",        "jais-2",    "deepseek-llm", "deepseek-coder",
-	    "deepseek-v3", "hunyuan-dense", "joyai-llm",   "youtu",      "falcon",      "mpt",       "olmo",     "gpt-2",     "phi-2",
-	    "starcoder",   "refact",      "command-r",     "smollm",     "codeshell",   "exaone",    "minerva-7b", "qwen2",   "deepseek-r1-qwen",
-	    "stablelm2",   "hunyuan",     "grok-2",        "qwen35",     "gpt-4o",      "llama4",    "tekken",   "kimi-k2",   "bloom",
-	    "poro-chat",   "viking",      "bailingmoe",    "seed-coder", "exaone-moe",
+	    "default",   "llama3",       "llama-v3",       "llama-bpe",   "falcon3",       "falcon-h1",  "pixtral",
+	    "midm-2.0",  "lfm2",         "dbrx",           "smaug-bpe",   "chatglm-bpe",   "glm4",       "glm5",
+	    "jais-2",    "deepseek-llm", "deepseek-coder", "deepseek-v3", "hunyuan-dense", "joyai-llm",  "youtu",
+	    "falcon",    "mpt",          "olmo",           "gpt-2",       "phi-2",         "starcoder",  "refact",
+	    "command-r", "smollm",       "codeshell",      "exaone",      "minerva-7b",    "qwen2",      "deepseek-r1-qwen",
+	    "stablelm2", "hunyuan",      "grok-2",         "qwen35",      "gpt-4o",        "llama4",     "tekken",
+	    "kimi-k2",   "bloom",        "poro-chat",      "viking",      "bailingmoe",    "seed-coder", "exaone-moe",
 	};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {

@@ -1,5 +1,5 @@
-/* Tests of the pre-tokenizer scans and of the regex translation: each scan against PCRE2 running the translated pattern, on random text
- * that is dense in the characters where the alternatives of the patterns meet. */
+/* Tests of the pre-tokenizer scans and of the regex translation: each scan against PCRE2 running the translated pattern, on
+ * random text that is dense in the characters where the alternatives of the patterns meet. */
 #include "base/mem.h"
 #include "engine/text/regex.h"
 #include "engine/text/tokenizer_private.h"
@@ -16,9 +16,11 @@ static uint32_t pick(uint32_t n)
 static void add_random_char(struct buf *b)
 {
 	static const char *const usual[] = {
-	    " ", " ", "  ", "\n", "\r", "\t", "\r\n", "'", "'s", "'S", "'t", "'re", "'LL", "'v", "'\u017f", "a", "b", "A", "B", "\u00e9", "1", "2",
-	    "\u00b2", "\u2167", ".", "!", "/", "$", "_", "\u0301", "\u0903", "\u20dd", "\u4e00", "\u30fc", "\u3007", "\u01c5", "\u02b0", "\u00aa",
-	    "\u3000", "\u00a0", "\u2028", "\xC2\x85", "\u200b", "\u200d", "\u00ad", "\ufffd", "\U0001f600", "\U00010400", "\U000e0100", "\x01",
+	    " ",      " ",        "  ",     "\n",     "\r",      "\t",     "\r\n",       "'",          "'s",         "'S",
+	    "'t",     "'re",      "'LL",    "'v",     "'\u017f", "a",      "b",          "A",          "B",          "\u00e9",
+	    "1",      "2",        "\u00b2", "\u2167", ".",       "!",      "/",          "$",          "_",          "\u0301",
+	    "\u0903", "\u20dd",   "\u4e00", "\u30fc", "\u3007",  "\u01c5", "\u02b0",     "\u00aa",     "\u3000",     "\u00a0",
+	    "\u2028", "\xC2\x85", "\u200b", "\u200d", "\u00ad",  "\ufffd", "\U0001f600", "\U00010400", "\U000e0100", "\x01",
 	};
 	uint32_t c;
 	char bytes[4];
@@ -71,8 +73,8 @@ static void check_pattern(const char *pattern)
 			found[0] = find_by_scan(scan, &b, from, &start[0], &end[0]);
 			found[1] = regex_find(r, s, b.data, b.len, from, &start[1], &end[1], &err);
 			if (found[0] != found[1] || (found[0] && (start[0] != start[1] || end[0] != end[1]))) {
-				printf("pattern %.30s on \"%s\" from %zu: scan %d %zu-%zu, regex %d %zu-%zu\n", pattern, b.data, from, found[0], start[0],
-				       end[0], found[1], start[1], end[1]);
+				printf("pattern %.30s on \"%s\" from %zu: scan %d %zu-%zu, regex %d %zu-%zu\n", pattern, b.data, from, found[0],
+				       start[0], end[0], found[1], start[1], end[1]);
 				CHECK(0);
 				goto out;
 			}

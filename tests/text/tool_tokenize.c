@@ -1,9 +1,9 @@
 /* tool_tokenize: many texts through a tokenizer, for differential tests. Usage: tool_tokenize FILE [special] [no-parse] [time]
  *
- * FILE is a tokenizer.json or a GGUF file. On stdin: records of a 32-bit length (host order) and that many bytes of text. On stdout for
- * each: the number of ids and the ids, then twice a length and the decoded text, with special tokens and without. Every piece that
- * the streaming detokenizer gives must be whole characters and all of them the decoded text, or the tool fails.
- * With `time` all texts are read first and then encoded three times; the best rate goes to stderr.
+ * FILE is a tokenizer.json or a GGUF file. On stdin: records of a 32-bit length (host order) and that many bytes of text. On
+ * stdout for each: the number of ids and the ids, then twice a length and the decoded text, with special tokens and without.
+ * Every piece that the streaming detokenizer gives must be whole characters and all of them the decoded text, or the tool
+ * fails. With `time` all texts are read first and then encoded three times; the best rate goes to stderr.
  */
 #include <stdio.h>
 #include <stdlib.h>
