@@ -14,11 +14,20 @@
 #include "engine/text/template.h"
 #include "engine/text/tokenizer.h"
 
+struct text_named_token {
+	char *name; /* "bos_token" */
+	char *text; /* "<s>" */
+};
+
 struct text {
 	struct tokenizer *tokenizer;
-	struct chat_template *chat_template; /* NULL: the model has none; chat rows are then row errors */
-	char *template_source;               /* NUL-terminated; NULL as above */
-	char *bos_token, *eos_token, *pad_token, *unk_token; /* their text, NULL when the model has none: template variables */
+	struct chat_template *chat_template; /* NULL: the model has none that works; chat rows are then row errors */
+	struct chat_template *tool_template; /* used when a row has tools; NULL: chat_template does both */
+	char *template_source, *tool_template_source; /* NUL-terminated; NULL as above */
+	char *template_error;                /* why the model's template does not work; NULL */
+	struct text_named_token named_tokens[16]; /* the special tokens that templates see as variables, as in special_tokens_map */
+	int n_named_tokens;
+	const char *bos_token, *eos_token, *pad_token, *unk_token; /* those of named_tokens; NULL when the model has none */
 	int32_t bos_id, eos_id;              /* -1 when the model has none */
 	int32_t stop_ids[16];                /* any of these ends a generation: eos of config and generation config, end of turn */
 	int n_stop_ids;
@@ -34,9 +43,10 @@ struct text {
 struct text *text_open(const char *path, struct err *err);
 void text_free(struct text *t);
 
-/* Render messages as the model's chat prompt. messages: JSON array; tools, kwargs (chat_template_kwargs: object): NULL when not given.
- * kwargs' members become template variables and win over the defaults. add_generation_prompt 0/1. Appends to out.
- * -1 and *err (ERR_ROW) on failure. */
+/* Render messages as the model's chat prompt, as transformers' apply_chat_template (5.x) does: members of a message that are null
+ * are dropped; reasoning_content is also known as thinking. messages: JSON array of objects; tools, kwargs (chat_template_kwargs:
+ * object): NULL when not given. kwargs' members become template variables and win over the defaults (a member
+ * add_generation_prompt, too). add_generation_prompt 0/1. Appends to out. -1 and *err (ERR_ROW) on failure. */
 int text_render_chat(const struct text *t, yyjson_val *messages, yyjson_val *tools, yyjson_val *kwargs, int add_generation_prompt,
                      int64_t now_unix_s, struct buf *out, struct err *err);
 
