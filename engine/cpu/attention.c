@@ -81,16 +81,17 @@ static size_t place_scratch(struct cpu_attention *a, char *p)
 	n = (n + 15) / 16 * 16;
 	for (int i = 0; i < workers_count(a->workers); i++) {
 		struct attention_scratch *s = &a->scratch[i];
-		float **arrays[] = {&s->q, &s->out, &s->chunk_out, &s->scores, &s->max, &s->sum, &s->chunk_max, &s->chunk_sum};
-		size_t widths[] = {QUERY_STRIDE, QUERY_STRIDE, QUERY_STRIDE, SCORE_STRIDE, 1, 1, 1, 1};
-		int **seen[] = {&s->first_seen, &s->end_seen};
+		float **arrays[] = {&s->q,         &s->out,       &s->chunk_out,  &s->scores,    &s->max, &s->sum,
+		                    &s->chunk_max, &s->chunk_sum, &s->old_factor, &s->new_factor};
+		size_t widths[] = {QUERY_STRIDE, QUERY_STRIDE, QUERY_STRIDE, SCORE_STRIDE, 1, 1, 1, 1, 1, 1};
+		int **of_rows[] = {&s->first_seen, &s->end_seen, &s->folded};
 
 		for (size_t k = 0; k < sizeof(arrays) / sizeof(*arrays); k++) {
 			*arrays[k] = p ? (float *)(p + at) : NULL;
 			at += n * widths[k] * sizeof(float);
 		}
-		for (size_t k = 0; k < 2; k++) {
-			*seen[k] = p ? (int *)(p + at) : NULL;
+		for (size_t k = 0; k < sizeof(of_rows) / sizeof(*of_rows); k++) {
+			*of_rows[k] = p ? (int *)(p + at) : NULL;
 			at += n * sizeof(int);
 		}
 	}
@@ -224,7 +225,7 @@ static int rows_alike(const struct attention_row *rows, int r, int end, int32_t 
 static void cut_chunk(struct cpu_attention *a, const struct attention_row *rows, int r, int end, int32_t chunk, int b)
 {
 	int32_t start = chunk * CHUNK_BLOCKS;
-	int n, stop;
+	int n, stop, is_last;
 
 	for (; r < end; r += n) {
 		n = rows_alike(rows, r, end, start + b);
@@ -234,9 +235,10 @@ static void cut_chunk(struct cpu_attention *a, const struct attention_row *rows,
 		while (stop < CHUNK_BLOCKS && block_of(&rows[r], start + stop) != NO_BLOCK && rows_alike(rows, r, r + n, start + stop) == n)
 			stop++;
 		MEM_GROW(a->segments, a->cap_segments, a->n_segments + 1);
-		a->segments[a->n_segments++] =
-			(struct attention_segment){chunk, (uint16_t)r, (uint16_t)(r + n), (uint16_t)b, (uint16_t)stop};
-		if (stop < CHUNK_BLOCKS)
+		is_last = stop == CHUNK_BLOCKS || (block_of(&rows[r], start + stop) == NO_BLOCK && rows_alike(rows, r, r + n, start + stop) == n);
+		a->segments[a->n_segments++] = (struct attention_segment){chunk,         (uint16_t)r,       (uint16_t)(r + n),
+		                                                          (uint8_t)b, (uint8_t)stop, (uint8_t)is_last};
+		if (!is_last)
 			cut_chunk(a, rows, r, r + n, chunk, stop);
 	}
 }

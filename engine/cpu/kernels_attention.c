@@ -81,24 +81,41 @@ LANES_FN void block_scores(const enum kv_type type, const int n_queries, const i
 			lanes_f_store(scores + (size_t)t * SCORE_STRIDE + b * LANES, sum[t][b]);
 }
 
-/* weights [n_queries, SCORE_STRIDE] and values (blocks of the chunk) of positions first..end-1 of the chunk; the vectors of 16 that start at
- * element d; out [n_queries, QUERY_STRIDE] from element d */
-typedef void (*values_fn)(const float *weights, const char *const *values, int first, int end, int head_dim, int d, float *out);
+/* One register block of out += weights x values. */
+struct values_job {
+	const float *weights;      /* [n_queries, SCORE_STRIDE] from the chunk's start */
+	const char *const *values; /* blocks of the chunk, [16 positions, head_dim] */
+	int first, end;            /* positions of the chunk */
+	int head_dim;
+	int starts;                /* sums start at 0, not from chunk_out */
+	int ends;                  /* sums are folded into out, not left in chunk_out */
+	float *chunk_out, *out;    /* [n_queries, QUERY_STRIDE] */
+	const float *old_factor, *new_factor; /* [n_queries] */
+};
+typedef void (*values_fn)(const struct values_job *j, int d); /* the vectors of 16 that start at element d */
 
-LANES_FN void block_values(const enum kv_type type, const int n_queries, const int n_vectors, const float *weights,
-                           const char *const *values, int first, int end, int head_dim, int d, float *out)
+LANES_FN void block_values(const enum kv_type type, const int n_queries, const int n_vectors, const struct values_job *j, int d)
 {
 	struct lanes_f sum[MAX_BLOCK_QUERIES][MAX_WIDTH], value[MAX_WIDTH], x;
-	size_t bytes = kv_element_bytes(type), step = (size_t)head_dim * bytes;
+	size_t bytes = kv_element_bytes(type), step = (size_t)j->head_dim * bytes;
+	const float *weights = j->weights;
+	int end = j->end;
 
 #pragma GCC unroll 12
 	for (int t = 0; t < n_queries; t++)
 #pragma GCC unroll 4
 		for (int b = 0; b < n_vectors; b++)
-			sum[t][b] = lanes_f_load(out + (size_t)t * QUERY_STRIDE + b * LANES);
-	for (int i = first; i < end;) {
+			sum[t][b] = lanes_f_zero();
+	if (!j->starts) {
+#pragma GCC unroll 12
+		for (int t = 0; t < n_queries; t++)
+#pragma GCC unroll 4
+			for (int b = 0; b < n_vectors; b++)
+				sum[t][b] = lanes_f_load(j->chunk_out + (size_t)t * QUERY_STRIDE + (size_t)(d + b * LANES));
+	}
+	for (int i = j->first; i < end;) {
 		int stop = (i | (KV_BLOCK_TOKENS - 1)) + 1;
-		const char *from = values[i / KV_BLOCK_TOKENS] + (size_t)(i % KV_BLOCK_TOKENS) * step + (size_t)d * bytes;
+		const char *from = j->values[i / KV_BLOCK_TOKENS] + (size_t)(i % KV_BLOCK_TOKENS) * step + (size_t)d * bytes;
 
 		if (stop > end)
 			stop = end;
@@ -115,11 +132,23 @@ LANES_FN void block_values(const enum kv_type type, const int n_queries, const i
 			}
 		}
 	}
+	if (!j->ends) {
+#pragma GCC unroll 12
+		for (int t = 0; t < n_queries; t++)
+#pragma GCC unroll 4
+			for (int b = 0; b < n_vectors; b++)
+				lanes_f_store(j->chunk_out + (size_t)t * QUERY_STRIDE + (size_t)(d + b * LANES), sum[t][b]);
+		return;
+	}
 #pragma GCC unroll 12
 	for (int t = 0; t < n_queries; t++)
 #pragma GCC unroll 4
-		for (int b = 0; b < n_vectors; b++)
-			lanes_f_store(out + (size_t)t * QUERY_STRIDE + b * LANES, sum[t][b]);
+		for (int b = 0; b < n_vectors; b++) {
+			float *out = j->out + (size_t)t * QUERY_STRIDE + (size_t)(d + b * LANES);
+
+			x = lanes_f_mul(lanes_f_load(out), lanes_f_set1(j->old_factor[t]));
+			lanes_f_store(out, lanes_f_fma(sum[t][b], lanes_f_set1(j->new_factor[t]), x));
+		}
 }
 
 #define DEFINE_BLOCK(type, n, width)                                                                                       \
@@ -127,10 +156,9 @@ LANES_FN void block_values(const enum kv_type type, const int n_queries, const i
 	{                                                                                                                      \
 		block_scores(type, n, width, q, keys, head_dim, scores);                                                           \
 	}                                                                                                                      \
-	static void values_##type##_##n##x##width(const float *weights, const char *const *values, int first, int end, int head_dim, \
-	                                          int d, float *out)                                                           \
+	static void values_##type##_##n##x##width(const struct values_job *j, int d)                                           \
 	{                                                                                                                      \
-		block_values(type, n, width, weights, values, first, end, head_dim, d, out);                                       \
+		block_values(type, n, width, j, d);                                                                                \
 	}
 #define DEFINE_TYPE(type) EACH_BLOCK(DEFINE_BLOCK, type) EACH_NARROW(DEFINE_BLOCK, type)
 DEFINE_TYPE(KV_F16)
@@ -214,19 +242,32 @@ static void segment_values(const struct chunk *c, const struct attention_segment
 {
 	const values_fn(*fns)[2] = values_fns[c->job->type];
 	const char *values[CHUNK_BLOCKS];
-	int first = g->row0 * c->group, end = g->row1 * c->group, from, to, n, n_vectors, width;
+	struct attention_scratch *s = c->s;
+	struct values_job j = {.values = values, .head_dim = c->job->head_dim, .starts = g->block0 == 0};
+	int first = g->row0 * c->group, end = g->row1 * c->group, n, n_vectors, width;
 
 	find_blocks(c, g, c->job->v_cache, values);
 	for (int t = first; t < end; t += n) {
+		int row0 = t / c->group, row1;
+
 		n = run_length(t, end);
+		row1 = (t + n - 1) / c->group + 1;
 		width = block_width[n];
-		seen_by(c, g, t / c->group, (t + n - 1) / c->group + 1, &from, &to);
-		if (from >= to)
-			continue;
-		for (int d = 0; d < c->job->head_dim; d += n_vectors * LANES) {
-			n_vectors = d + width * LANES <= c->job->head_dim ? width : 1;
-			fns[n][n_vectors > 1](c->s->scores + (size_t)t * SCORE_STRIDE, values, from, to, c->job->head_dim, d,
-			                      c->s->chunk_out + (size_t)t * QUERY_STRIDE + d);
+		seen_by(c, g, row0, row1, &j.first, &j.end);
+		/* Rows that see nothing of the chunk must keep their state to the bit: then no row is folded here. */
+		j.ends = g->is_last;
+		for (int r = row0; r < row1; r++)
+			j.ends &= s->first_seen[r] < s->end_seen[r];
+		for (int k = t; k < t + n; k++)
+			s->folded[k] = j.ends;
+		j.weights = s->scores + (size_t)t * SCORE_STRIDE;
+		j.chunk_out = s->chunk_out + (size_t)t * QUERY_STRIDE;
+		j.out = s->out + (size_t)t * QUERY_STRIDE;
+		j.old_factor = s->old_factor + t;
+		j.new_factor = s->new_factor + t;
+		for (int d = 0; d < j.head_dim; d += n_vectors * LANES) {
+			n_vectors = d + width * LANES <= j.head_dim ? width : 1;
+			fns[n][n_vectors > 1](&j, d);
 		}
 	}
 }
@@ -260,7 +301,7 @@ static void softmax(const struct attention_job *j, struct attention_scratch *s, 
 	for (int v = v0; v < ATTENTION_CHUNK; v += LANES) {
 		x = lanes_f_zero();
 		if (v < end) {
-			x = vmath_exp(lanes_f_sub(lanes_f_load(scores + v), max));
+			x = vmath_exp_small(lanes_f_sub(lanes_f_load(scores + v), max));
 			sum = lanes_f_add(sum, x);
 		}
 		lanes_f_store(scores + v, x);
@@ -268,35 +309,58 @@ static void softmax(const struct attention_job *j, struct attention_scratch *s, 
 	s->chunk_sum[t] = lanes_f_sum(sum);
 }
 
-/* Fold the chunk's (max, sum, out) into the running ones; a query that saw nothing of the chunk (chunk_max -inf) stays as it is. */
-static void fold(struct attention_scratch *s, int n_queries, int head_dim)
+/* The same for a whole chunk without a cap, which is nearly all of them: scores stay in registers. */
+static void softmax_whole(const struct attention_job *j, struct attention_scratch *s, int t)
+{
+	const struct lanes_f scale = lanes_f_set1(j->scale);
+	struct lanes_f x[CHUNK_BLOCKS], max = lanes_f_set1(-INFINITY), sum = lanes_f_zero();
+	float *scores = s->scores + (size_t)t * SCORE_STRIDE;
+
+#pragma GCC unroll 8
+	for (int v = 0; v < CHUNK_BLOCKS; v++) {
+		x[v] = lanes_f_mul(lanes_f_load(scores + v * LANES), scale);
+		max = lanes_f_max(x[v], max);
+	}
+	s->chunk_max[t] = lanes_f_max_over(max);
+	max = lanes_f_set1(s->chunk_max[t]);
+#pragma GCC unroll 8
+	for (int v = 0; v < CHUNK_BLOCKS; v++) {
+		x[v] = vmath_exp_small(lanes_f_sub(x[v], max));
+		sum = lanes_f_add(sum, x[v]);
+		lanes_f_store(scores + v * LANES, x[v]);
+	}
+	s->chunk_sum[t] = lanes_f_sum(sum);
+}
+
+/* Fold the chunk's max and sum into the running ones, and find the factors with which its values will follow. A query that saw
+ * nothing of the chunk (chunk_max -inf) stays as it is. */
+static void fold_sums(struct attention_scratch *s, int n_queries)
 {
 	const struct lanes_f minus_inf = lanes_f_set1(-INFINITY);
-	float old_factor[LANES], new_factor[LANES];
 
-	for (int t0 = 0; t0 < n_queries; t0 += LANES) {
-		struct lanes_f m = lanes_f_load(s->max + t0), cm = lanes_f_load(s->chunk_max + t0), both = lanes_f_max(m, cm);
-		struct lanes_f a = vmath_exp(lanes_f_sub(m, both)), b = vmath_exp(lanes_f_sub(cm, both)), sum = lanes_f_load(s->sum + t0);
+	for (int t = 0; t < n_queries; t += LANES) {
+		struct lanes_f m = lanes_f_load(s->max + t), cm = lanes_f_load(s->chunk_max + t), both = lanes_f_max(m, cm);
+		struct lanes_f a = vmath_exp_small(lanes_f_sub(m, both)), b = vmath_exp_small(lanes_f_sub(cm, both));
 
 		both = lanes_f_if_less(minus_inf, cm, both, m);
 		a = lanes_f_if_less(minus_inf, cm, a, lanes_f_set1(1));
 		b = lanes_f_if_less(minus_inf, cm, b, lanes_f_zero());
-		lanes_f_store(s->max + t0, both);
-		lanes_f_store(s->sum + t0, lanes_f_fma(lanes_f_load(s->chunk_sum + t0), b, lanes_f_mul(sum, a)));
-		lanes_f_store(old_factor, a);
-		lanes_f_store(new_factor, b);
-		for (int t = t0; t < n_queries && t < t0 + LANES; t++) {
-			float *out = s->out + (size_t)t * QUERY_STRIDE;
-			const float *chunk_out = s->chunk_out + (size_t)t * QUERY_STRIDE;
-
-			if (s->chunk_max[t] == -INFINITY)
-				continue;
-			a = lanes_f_set1(old_factor[t - t0]);
-			b = lanes_f_set1(new_factor[t - t0]);
-			for (int d = 0; d < head_dim; d += LANES)
-				lanes_f_store(out + d, lanes_f_fma(lanes_f_load(chunk_out + d), b, lanes_f_mul(lanes_f_load(out + d), a)));
-		}
+		lanes_f_store(s->max + t, both);
+		lanes_f_store(s->sum + t, lanes_f_fma(lanes_f_load(s->chunk_sum + t), b, lanes_f_mul(lanes_f_load(s->sum + t), a)));
+		lanes_f_store(s->old_factor + t, a);
+		lanes_f_store(s->new_factor + t, b);
 	}
+}
+
+/* The values of query t, where segment_values has not done so. */
+static void fold_values(struct attention_scratch *s, int t, int head_dim)
+{
+	struct lanes_f a = lanes_f_set1(s->old_factor[t]), b = lanes_f_set1(s->new_factor[t]);
+	float *out = s->out + (size_t)t * QUERY_STRIDE;
+	const float *chunk_out = s->chunk_out + (size_t)t * QUERY_STRIDE;
+
+	for (int d = 0; d < head_dim; d += LANES)
+		lanes_f_store(out + d, lanes_f_fma(lanes_f_load(chunk_out + d), b, lanes_f_mul(lanes_f_load(out + d), a)));
 }
 
 /* Which positions of the chunk each row of the tile sees. 0: none of the rows sees any. */
@@ -323,24 +387,29 @@ static int find_seen(const struct chunk *c, int32_t chunk)
 static void attend_chunk(const struct chunk *c)
 {
 	struct attention_scratch *s = c->s;
-	int head_dim = c->job->head_dim, n_queries = c->tile->n_rows * c->group;
+	int n_queries = c->tile->n_rows * c->group;
 
 	if (!find_seen(c, c->segments[0].chunk))
 		return;
 	for (size_t i = 0; i < c->n_segments; i++)
 		segment_scores(c, &c->segments[i]);
-	for (int r = 0; r < c->tile->n_rows; r++)
-		for (int t = r * c->group; t < (r + 1) * c->group; t++) {
-			s->chunk_max[t] = -INFINITY;
-			s->chunk_sum[t] = 0;
-			if (s->first_seen[r] < s->end_seen[r])
-				softmax(c->job, s, t, s->first_seen[r], s->end_seen[r]);
-		}
-	for (int t = 0; t < n_queries; t++)
-		memset(s->chunk_out + (size_t)t * QUERY_STRIDE, 0, ((size_t)head_dim + LANES - 1) / LANES * LANES * sizeof(float));
+	for (int t = 0; t < n_queries; t++) {
+		int first = s->first_seen[t / c->group], end = s->end_seen[t / c->group];
+
+		s->folded[t] = first >= end; /* nothing to fold */
+		s->chunk_max[t] = -INFINITY;
+		s->chunk_sum[t] = 0;
+		if (first == 0 && end == ATTENTION_CHUNK && !(c->job->softcap > 0))
+			softmax_whole(c->job, s, t);
+		else if (first < end)
+			softmax(c->job, s, t, first, end);
+	}
+	fold_sums(s, n_queries);
 	for (size_t i = 0; i < c->n_segments; i++)
 		segment_values(c, &c->segments[i]);
-	fold(s, n_queries, head_dim);
+	for (int t = 0; t < n_queries; t++)
+		if (!s->folded[t] && s->first_seen[t / c->group] < s->end_seen[t / c->group])
+			fold_values(s, t, c->job->head_dim);
 }
 
 static void attend(const struct attention_job *j, const struct attention_tile *tile, int kv_head, struct attention_scratch *s)

@@ -38,7 +38,8 @@ struct attention_row {
 struct attention_segment {
 	int32_t chunk;
 	uint16_t row0, row1;    /* of the tile: row0 <= r < row1 */
-	uint16_t block0, block1; /* of the chunk */
+	uint8_t block0, block1; /* of the chunk */
+	uint8_t is_last;        /* no row of it has a block in this chunk after block1 */
 };
 struct attention_tile {
 	int32_t first_row, n_rows;
@@ -66,7 +67,9 @@ struct attention_scratch {
 	float *chunk_out; /* [n_queries, QUERY_STRIDE] the current chunk's */
 	float *scores;    /* [n_queries, SCORE_STRIDE] of the current chunk; softmax weights after that */
 	float *max, *sum, *chunk_max, *chunk_sum; /* [n_queries]; max -inf: nothing seen */
+	float *old_factor, *new_factor;           /* [n_queries] out = out * old + chunk_out * new */
 	int *first_seen, *end_seen;               /* [rows of a tile] positions of the chunk a row sees, from the chunk's start */
+	int *folded;                              /* [n_queries] the chunk is in out already */
 };
 
 /* One call of cpu_rope_store. */

@@ -8,18 +8,17 @@
 
 #include "engine/cpu/lanes.h"
 
-/* exp(x) within 1.1 ulp. x below -87 gives 0 (the true value is barely above the smallest normal number, and subnormal numbers are slow);
- * x above 88.37 gives exp(88.37) = 2.4e38.
+/* exp(x) for x <= 88.37, within 1.1 ulp. x below -87 gives 0: the true value is barely above the smallest normal number, and subnormal
+ * numbers are slow.
  *
  * x = n ln2 + r with |r| <= ln2 / 2 (ln2 in two parts, Cody & Waite); exp(r) = 1 + r + r^2 P(r), P minimax in relative error (3e-9) with the
  * leading 1 + r kept exact, so that exp(0) is exactly 1. Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits. */
-LANES_FN struct lanes_f vmath_exp(struct lanes_f x)
+LANES_FN struct lanes_f vmath_exp_small(struct lanes_f x)
 {
 	const struct lanes_f magic = lanes_f_set1(12582912.0f);
-	struct lanes_f c = lanes_f_min(lanes_f_set1(88.37f), lanes_f_max(lanes_f_set1(-87.0f), x)); /* NaN passes both */
-	struct lanes_f t = lanes_f_fma(c, lanes_f_set1(1.44269504f), magic);
+	struct lanes_f t = lanes_f_fma(x, lanes_f_set1(1.44269504f), magic);
 	struct lanes_f n = lanes_f_sub(t, magic);
-	struct lanes_f r = lanes_f_fma(n, lanes_f_set1(-0x1.62e400p-1f), c);
+	struct lanes_f r = lanes_f_fma(n, lanes_f_set1(-0x1.62e400p-1f), x);
 	struct lanes_f p, power;
 
 	r = lanes_f_fma(n, lanes_f_set1(-0x1.7f7d1cp-20f), r);
@@ -32,6 +31,12 @@ LANES_FN struct lanes_f vmath_exp(struct lanes_f x)
 	p = lanes_f_add(p, lanes_f_set1(1));
 	power = lanes_f_bits(lanes_i_add(lanes_i_shift_left(lanes_i_bits(t), 23), lanes_i_set1(127 << 23)));
 	return lanes_f_if_less(x, lanes_f_set1(-87.0f), lanes_f_zero(), lanes_f_mul(p, power));
+}
+
+/* As vmath_exp_small, and exp(88.37) = 2.4e38 for all larger x. */
+LANES_FN struct lanes_f vmath_exp(struct lanes_f x)
+{
+	return vmath_exp_small(lanes_f_min(lanes_f_set1(88.37f), x)); /* NaN passes: it is the second operand */
 }
 
 /* tanh(x) within 2 ulp: an odd polynomial near 0, where 1 - 2 / (exp(2x) + 1) would cancel. */
