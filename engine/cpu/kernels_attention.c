@@ -44,34 +44,53 @@ static const unsigned char block_width[MAX_BLOCK_QUERIES + 1] = {0, 4, 2, 2, 1, 
 #endif
 #define MAX_WIDTH 4
 
-/* q [n_queries, QUERY_STRIDE]; keys: n_blocks blocks [head_dim, 16]; scores [n_queries, SCORE_STRIDE] of the first block */
-typedef void (*scores_fn)(const float *q, const char *const *keys, int head_dim, float *scores);
+/* Ask for one place of a block that will be read later: where few queries share a block, memory is what they wait for, and
+ * blocks lie too far apart for the hardware to foresee. Into the second-level cache: the first holds queries and scores. */
+LANES_FN void prefetch(const char *p)
+{
+	__builtin_prefetch(p, 0, 2);
+}
+
+/* q [n_queries, QUERY_STRIDE]; keys: n_blocks blocks [head_dim, 16]; scores [n_queries, SCORE_STRIDE] of the first block;
+ * ahead: as many blocks to prefetch, or keys again */
+typedef void (*scores_fn)(const float *q, const char *const *keys, const char *const *ahead, int head_dim, float *scores);
 
 LANES_FN void block_scores(const enum kv_type type, const int n_queries, const int n_blocks, const float *q, const char *const *keys,
-                           int head_dim, float *scores)
+                           const char *const *ahead, int head_dim, float *scores)
 {
 	struct lanes_f sum[MAX_BLOCK_QUERIES][MAX_WIDTH], key[MAX_WIDTH], x;
 	const char *from[MAX_WIDTH];
+	ptrdiff_t apart[MAX_WIDTH];
 	size_t step = LANES * kv_element_bytes(type);
 
 #pragma GCC unroll 4
-	for (int b = 0; b < n_blocks; b++)
+	for (int b = 0; b < n_blocks; b++) {
 		from[b] = keys[b];
+		apart[b] = (ptrdiff_t)((uintptr_t)ahead[b] - (uintptr_t)keys[b]);
+	}
 #pragma GCC unroll 12
 	for (int t = 0; t < n_queries; t++)
 #pragma GCC unroll 4
 		for (int b = 0; b < n_blocks; b++)
 			sum[t][b] = lanes_f_zero();
-	for (int d = 0; d < head_dim; d++) {
+	for (int d0 = 0; d0 < head_dim; d0 += 2) {
+#pragma GCC unroll 2
+		for (int d = d0; d < d0 + 2; d++) {
 #pragma GCC unroll 4
-		for (int b = 0; b < n_blocks; b++)
-			key[b] = load_kv(type, from[b] + (size_t)d * step);
+			for (int b = 0; b < n_blocks; b++) {
+				const char *p = from[b] + (size_t)d * step;
+
+				key[b] = load_kv(type, p);
+				if (d == d0 || step == 64) /* once for each 64 bytes */
+					prefetch((const char *)((uintptr_t)p + (uintptr_t)apart[b]));
+			}
 #pragma GCC unroll 12
-		for (int t = 0; t < n_queries; t++) {
-			x = lanes_f_set1(q[(size_t)t * QUERY_STRIDE + (size_t)d]);
+			for (int t = 0; t < n_queries; t++) {
+				x = lanes_f_set1(q[(size_t)t * QUERY_STRIDE + (size_t)d]);
 #pragma GCC unroll 4
-			for (int b = 0; b < n_blocks; b++)
-				sum[t][b] = lanes_f_fma(x, key[b], sum[t][b]);
+				for (int b = 0; b < n_blocks; b++)
+					sum[t][b] = lanes_f_fma(x, key[b], sum[t][b]);
+			}
 		}
 	}
 #pragma GCC unroll 12
@@ -85,6 +104,7 @@ LANES_FN void block_scores(const enum kv_type type, const int n_queries, const i
 struct values_job {
 	const float *weights;      /* [n_queries, SCORE_STRIDE] from the chunk's start */
 	const char *const *values; /* blocks of the chunk, [16 positions, head_dim] */
+	const char *const *ahead;  /* as many blocks to prefetch, or values again */
 	int first, end;            /* positions of the chunk */
 	int head_dim;
 	int starts;                /* sums start at 0, not from chunk_out */
@@ -115,7 +135,9 @@ LANES_FN void block_values(const enum kv_type type, const int n_queries, const i
 	}
 	for (int i = j->first; i < end;) {
 		int stop = (i | (KV_BLOCK_TOKENS - 1)) + 1;
-		const char *from = j->values[i / KV_BLOCK_TOKENS] + (size_t)(i % KV_BLOCK_TOKENS) * step + (size_t)d * bytes;
+		size_t at = (size_t)(i % KV_BLOCK_TOKENS) * step + (size_t)d * bytes;
+		const char *from = j->values[i / KV_BLOCK_TOKENS] + at;
+		uintptr_t apart = (uintptr_t)j->ahead[i / KV_BLOCK_TOKENS] - (uintptr_t)j->values[i / KV_BLOCK_TOKENS];
 
 		if (stop > end)
 			stop = end;
@@ -123,6 +145,9 @@ LANES_FN void block_values(const enum kv_type type, const int n_queries, const i
 #pragma GCC unroll 4
 			for (int b = 0; b < n_vectors; b++)
 				value[b] = load_kv(type, from + (size_t)b * LANES * bytes);
+#pragma GCC unroll 4
+			for (int b = 0; b < n_vectors; b += bytes == 2 ? 2 : 1)
+				prefetch((const char *)((uintptr_t)from + apart + (size_t)b * LANES * bytes));
 #pragma GCC unroll 12
 			for (int t = 0; t < n_queries; t++) {
 				x = lanes_f_set1(weights[(size_t)t * SCORE_STRIDE + (size_t)i]);
@@ -152,9 +177,10 @@ LANES_FN void block_values(const enum kv_type type, const int n_queries, const i
 }
 
 #define DEFINE_BLOCK(type, n, width)                                                                                       \
-	static void scores_##type##_##n##x##width(const float *q, const char *const *keys, int head_dim, float *scores)        \
+	static void scores_##type##_##n##x##width(const float *q, const char *const *keys, const char *const *ahead, int head_dim, \
+	                                          float *scores)                                                               \
 	{                                                                                                                      \
-		block_scores(type, n, width, q, keys, head_dim, scores);                                                           \
+		block_scores(type, n, width, q, keys, ahead, head_dim, scores);                                                    \
 	}                                                                                                                      \
 	static void values_##type##_##n##x##width(const struct values_job *j, int d)                                           \
 	{                                                                                                                      \
@@ -184,19 +210,22 @@ static int run_length(int t, int n)
 	return (n - t + n_runs - 1) / n_runs;
 }
 
-struct chunk {
+/* Rows of a tile that begin a chunk with the same block, and the segments that cover them: computed to the end of the chunk before
+ * the next bundle, so that scores and values do not travel through the caches. */
+struct bundle {
 	const struct attention_job *job;
 	const struct attention_tile *tile;
 	struct attention_scratch *s;
-	int group;                /* heads per kv head */
-	size_t block_bytes;       /* of one kv head */
+	int group;          /* heads per kv head */
 	size_t kv_head;
+	size_t block_bytes; /* of one kv head */
 	const struct attention_segment *segments;
 	size_t n_segments;
+	const struct attention_segment *next; /* first segment of the bundle after this one; NULL: none */
 };
 
 /* Where the segment's blocks of this kv head lie, at their places in the chunk. */
-static void find_blocks(const struct chunk *c, const struct attention_segment *g, const void *cache, const char *where[CHUNK_BLOCKS])
+static void find_blocks(const struct bundle *c, const struct attention_segment *g, const void *cache, const char *where[CHUNK_BLOCKS])
 {
 	const int32_t *blocks = c->job->rows[c->tile->first_row + g->row0].blocks + (size_t)g->chunk * CHUNK_BLOCKS;
 
@@ -205,7 +234,7 @@ static void find_blocks(const struct chunk *c, const struct attention_segment *g
 }
 
 /* Positions of the segment that any of the rows first..end-1 of the tile sees. */
-static void seen_by(const struct chunk *c, const struct attention_segment *g, int first, int end, int *from, int *to)
+static void seen_by(const struct bundle *c, const struct attention_segment *g, int first, int end, int *from, int *to)
 {
 	int lo = ATTENTION_CHUNK, hi = 0;
 
@@ -217,36 +246,40 @@ static void seen_by(const struct chunk *c, const struct attention_segment *g, in
 	*to = hi < g->block1 * KV_BLOCK_TOKENS ? hi : g->block1 * KV_BLOCK_TOKENS;
 }
 
-static void segment_scores(const struct chunk *c, const struct attention_segment *g)
+static void segment_scores(const struct bundle *c, const struct attention_segment *g)
 {
 	const scores_fn(*fns)[2] = scores_fns[c->job->type];
-	const char *keys[CHUNK_BLOCKS];
+	const char *keys[CHUNK_BLOCKS], *values[CHUNK_BLOCKS];
 	int first = g->row0 * c->group, end = g->row1 * c->group, from, to, n, n_blocks, width;
 
 	seen_by(c, g, g->row0, g->row1, &from, &to);
 	if (from >= to)
 		return;
 	find_blocks(c, g, c->job->k_cache, keys);
+	find_blocks(c, g, c->job->v_cache, values);
 	for (int t = first; t < end; t += n) {
 		n = run_length(t, end);
 		width = block_width[n];
 		for (int b = from / KV_BLOCK_TOKENS; b * KV_BLOCK_TOKENS < to; b += n_blocks) {
 			n_blocks = (b + width) * KV_BLOCK_TOKENS <= g->block1 * KV_BLOCK_TOKENS ? width : 1;
-			fns[n][n_blocks > 1](c->s->q + (size_t)t * QUERY_STRIDE, keys + b, c->job->head_dim,
-			                     c->s->scores + (size_t)t * SCORE_STRIDE + (size_t)b * LANES);
+			fns[n][n_blocks > 1](c->s->q + (size_t)t * QUERY_STRIDE, keys + b, (t == first ? values : keys) + b,
+			                     c->job->head_dim, c->s->scores + (size_t)t * SCORE_STRIDE + (size_t)b * LANES);
 		}
 	}
 }
 
-static void segment_values(const struct chunk *c, const struct attention_segment *g)
+static void segment_values(const struct bundle *c, const struct attention_segment *g)
 {
 	const values_fn(*fns)[2] = values_fns[c->job->type];
-	const char *values[CHUNK_BLOCKS];
+	const char *values[CHUNK_BLOCKS] = {0}, *ahead[CHUNK_BLOCKS];
 	struct attention_scratch *s = c->s;
-	struct values_job j = {.values = values, .head_dim = c->job->head_dim, .starts = g->block0 == 0};
+	struct values_job j = {.values = values, .ahead = ahead, .head_dim = c->job->head_dim, .starts = g->block0 == 0};
 	int first = g->row0 * c->group, end = g->row1 * c->group, n, n_vectors, width;
 
 	find_blocks(c, g, c->job->v_cache, values);
+	memcpy(ahead, values, sizeof(ahead));
+	if (c->next && g->row0 == c->segments[0].row0)
+		find_blocks(c, c->next, c->job->k_cache, ahead);
 	for (int t = first; t < end; t += n) {
 		int row0 = t / c->group, row1;
 
@@ -269,6 +302,7 @@ static void segment_values(const struct chunk *c, const struct attention_segment
 			n_vectors = d + width * LANES <= j.head_dim ? width : 1;
 			fns[n][n_vectors > 1](&j, d);
 		}
+		j.ahead = values;
 	}
 }
 
@@ -334,21 +368,22 @@ static void softmax_whole(const struct attention_job *j, struct attention_scratc
 
 /* Fold the chunk's max and sum into the running ones, and find the factors with which its values will follow. A query that saw
  * nothing of the chunk (chunk_max -inf) stays as it is. */
-static void fold_sums(struct attention_scratch *s, int n_queries)
+static void fold_sums(struct attention_scratch *s, int first, int end)
 {
 	const struct lanes_f minus_inf = lanes_f_set1(-INFINITY);
 
-	for (int t = 0; t < n_queries; t += LANES) {
+	for (int t = first; t < end; t += LANES) {
+		int n = end - t < LANES ? end - t : LANES; /* of the others the chunk's part is not there yet */
 		struct lanes_f m = lanes_f_load(s->max + t), cm = lanes_f_load(s->chunk_max + t), both = lanes_f_max(m, cm);
 		struct lanes_f a = vmath_exp_small(lanes_f_sub(m, both)), b = vmath_exp_small(lanes_f_sub(cm, both));
 
 		both = lanes_f_if_less(minus_inf, cm, both, m);
 		a = lanes_f_if_less(minus_inf, cm, a, lanes_f_set1(1));
 		b = lanes_f_if_less(minus_inf, cm, b, lanes_f_zero());
-		lanes_f_store(s->max + t, both);
-		lanes_f_store(s->sum + t, lanes_f_fma(lanes_f_load(s->chunk_sum + t), b, lanes_f_mul(lanes_f_load(s->sum + t), a)));
-		lanes_f_store(s->old_factor + t, a);
-		lanes_f_store(s->new_factor + t, b);
+		lanes_f_store_n(s->max + t, both, n);
+		lanes_f_store_n(s->sum + t, lanes_f_fma(lanes_f_load(s->chunk_sum + t), b, lanes_f_mul(lanes_f_load(s->sum + t), a)), n);
+		lanes_f_store_n(s->old_factor + t, a, n);
+		lanes_f_store_n(s->new_factor + t, b, n);
 	}
 }
 
@@ -363,13 +398,13 @@ static void fold_values(struct attention_scratch *s, int t, int head_dim)
 		lanes_f_store(out + d, lanes_f_fma(lanes_f_load(chunk_out + d), b, lanes_f_mul(lanes_f_load(out + d), a)));
 }
 
-/* Which positions of the chunk each row of the tile sees. 0: none of the rows sees any. */
-static int find_seen(const struct chunk *c, int32_t chunk)
+/* Which positions of the chunk each row sees. 0: none of the rows sees any. */
+static int find_seen(const struct bundle *c)
 {
 	int any = 0;
 
-	for (int r = 0; r < c->tile->n_rows; r++) {
-		int64_t position = c->job->rows[c->tile->first_row + r].position, start = (int64_t)chunk * ATTENTION_CHUNK;
+	for (int r = c->segments[0].row0; r < c->segments[0].row1; r++) {
+		int64_t position = c->job->rows[c->tile->first_row + r].position, start = (int64_t)c->segments[0].chunk * ATTENTION_CHUNK;
 		int64_t end = position + 1 - start, first = c->job->window > 0 ? position - c->job->window + 1 - start : 0;
 
 		end = end > ATTENTION_CHUNK ? ATTENTION_CHUNK : end;
@@ -384,19 +419,18 @@ static int find_seen(const struct chunk *c, int32_t chunk)
 	return any;
 }
 
-static void attend_chunk(const struct chunk *c)
+static void attend_bundle(const struct bundle *c)
 {
 	struct attention_scratch *s = c->s;
-	int n_queries = c->tile->n_rows * c->group;
+	int first_query = c->segments[0].row0 * c->group, end_query = c->segments[0].row1 * c->group;
 
-	if (!find_seen(c, c->segments[0].chunk))
+	if (!find_seen(c))
 		return;
 	for (size_t i = 0; i < c->n_segments; i++)
 		segment_scores(c, &c->segments[i]);
-	for (int t = 0; t < n_queries; t++) {
+	for (int t = first_query; t < end_query; t++) {
 		int first = s->first_seen[t / c->group], end = s->end_seen[t / c->group];
 
-		s->folded[t] = first >= end; /* nothing to fold */
 		s->chunk_max[t] = -INFINITY;
 		s->chunk_sum[t] = 0;
 		if (first == 0 && end == ATTENTION_CHUNK && !(c->job->softcap > 0))
@@ -404,10 +438,10 @@ static void attend_chunk(const struct chunk *c)
 		else if (first < end)
 			softmax(c->job, s, t, first, end);
 	}
-	fold_sums(s, n_queries);
+	fold_sums(s, first_query, end_query);
 	for (size_t i = 0; i < c->n_segments; i++)
 		segment_values(c, &c->segments[i]);
-	for (int t = 0; t < n_queries; t++)
+	for (int t = first_query; t < end_query; t++)
 		if (!s->folded[t] && s->first_seen[t / c->group] < s->end_seen[t / c->group])
 			fold_values(s, t, c->job->head_dim);
 }
@@ -417,7 +451,7 @@ static void attend(const struct attention_job *j, const struct attention_tile *t
 	int group = j->n_heads / j->n_kv_heads, n_queries = tile->n_rows * group;
 	size_t head_dim = (size_t)j->head_dim, row_floats = (size_t)j->n_heads * head_dim;
 	const struct attention_segment *segments = j->segments + tile->first_segment;
-	struct chunk c = {.job = j, .tile = tile, .s = s, .group = group, .kv_head = (size_t)kv_head};
+	struct bundle c = {.job = j, .tile = tile, .s = s, .group = group, .kv_head = (size_t)kv_head};
 
 	c.block_bytes = KV_BLOCK_TOKENS * head_dim * kv_element_bytes(j->type);
 	for (int t = 0; t < n_queries; t++) {
@@ -432,9 +466,10 @@ static void attend(const struct attention_job *j, const struct attention_tile *t
 	for (size_t i = 0; i < tile->n_segments; i += c.n_segments) {
 		c.segments = segments + i;
 		c.n_segments = 1;
-		while (i + c.n_segments < tile->n_segments && c.segments[c.n_segments].chunk == c.segments[0].chunk)
+		while (i + c.n_segments < tile->n_segments && c.segments[c.n_segments].block0 > 0)
 			c.n_segments++;
-		attend_chunk(&c);
+		c.next = i + c.n_segments < tile->n_segments ? c.segments + c.n_segments : NULL;
+		attend_bundle(&c);
 	}
 	for (int t = 0; t < n_queries; t++) {
 		size_t head = (size_t)kv_head * (size_t)group + (size_t)(t % group);

@@ -43,7 +43,7 @@ struct attention_segment {
 };
 struct attention_tile {
 	int32_t first_row, n_rows;
-	size_t first_segment, n_segments; /* in order of chunk, and of block0 for each row */
+	size_t first_segment, n_segments; /* in order of chunk, then depth first: block0 is 0 where another set of rows begins */
 	int64_t cost;                     /* positions seen by all its rows */
 };
 
