@@ -36,11 +36,16 @@ LANES_FN size_t kv_element_bytes(enum kv_type type)
 	X(type, 1, 1) X(type, 2, 1) X(type, 3, 1) X(type, 4, 1) X(type, 5, 1) X(type, 6, 1)                                    \
 	X(type, 7, 1) X(type, 8, 1) X(type, 9, 1) X(type, 10, 1) X(type, 11, 1) X(type, 12, 1)
 static const unsigned char block_width[MAX_BLOCK_QUERIES + 1] = {0, 4, 4, 4, 4, 4, 4, 2, 2, 2, 2, 2, 2};
-#else
+#elif defined(ISA_AVX2)
 #define MAX_BLOCK_QUERIES 6
 #define EACH_BLOCK(X, type) X(type, 1, 4) X(type, 2, 2) X(type, 3, 2)
 #define EACH_NARROW(X, type) X(type, 1, 1) X(type, 2, 1) X(type, 3, 1) X(type, 4, 1) X(type, 5, 1) X(type, 6, 1)
 static const unsigned char block_width[MAX_BLOCK_QUERIES + 1] = {0, 4, 2, 2, 1, 1, 1};
+#else /* sums are in memory anyway */
+#define MAX_BLOCK_QUERIES 2
+#define EACH_BLOCK(X, type)
+#define EACH_NARROW(X, type) X(type, 1, 1) X(type, 2, 1)
+static const unsigned char block_width[MAX_BLOCK_QUERIES + 1] = {0, 1, 1};
 #endif
 #define MAX_WIDTH 4
 

@@ -12,7 +12,7 @@ static int isa_runs(const char *isa)
 {
 #if defined(__x86_64__)
 	if (strcmp(isa, "avx2") == 0)
-		return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+		return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); /* and then f16c, of which the compilers do not all know */
 	if (strcmp(isa, "avx512") == 0)
 		return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
 		       __builtin_cpu_supports("avx512dq");
