@@ -1,0 +1,217 @@
+/* Output lines, byte for byte where it matters. scripts/check-openai.py holds whole runs against the official client. */
+#include "tests/check.h"
+
+#include "runner/output.h"
+#include "runner/partial.h"
+#include "tests/runner/byte_text.h"
+
+static struct text *text;
+static struct output_rules rules;
+
+static struct row_request parse(const char *line)
+{
+	static const struct row_rules row_rules = {.n_vocab = BYTE_TEXT_VOCAB};
+	struct row_request r;
+	struct row_fault f;
+
+	if (row_parse(line, strlen(line), &row_rules, &r, &f) != 0) {
+		printf("%s\n", f.message);
+		CHECK(!"row is good");
+	}
+	return r;
+}
+
+/* The line's body for these samples. */
+static char *body(const char *row, const struct sample_result *samples)
+{
+	struct row_request r = parse(row);
+	struct buf line = {0}, echo = {0}, out = {0};
+	yyjson_doc *doc;
+
+	buf_adds(&echo, "prompt:");
+	output_success(&line, &rules, "key", 3, &r, &echo, samples, 11);
+	doc = json_parse(line.data, line.len, ERR_OTHER, NULL);
+	CHECK(doc != NULL);
+	json_write(&out, yyjson_obj_get(yyjson_obj_get(yyjson_doc_get_root(doc), "response"), "body"));
+	yyjson_doc_free(doc);
+	row_release(&r);
+	buf_release(&line);
+	buf_release(&echo);
+	return buf_detach(&out);
+}
+
+TEST(plain_answers)
+{
+	int32_t tokens[] = {'h', 'i', BYTE_TEXT_END};
+	struct sample_result s = {.reason = FINISH_STOP, .text = "hi", .n_text = 2, .tokens = tokens, .n_tokens = 3, .stop_id = BYTE_TEXT_END};
+	char *got;
+
+	got = body("{\"prompt\":\"a\"}", &s);
+	CHECK(strncmp(got, "{\"id\":\"cmpl-", 12) == 0);
+	CHECK(strstr(got, "\",\"object\":\"text_completion\",\"created\":0,\"model\":\"served\",\"system_fingerprint\":\"fp_0123456789\",\"choices\":[{\"index\":0,"
+	                  "\"text\":\"hi\",\"logprobs\":null,\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":11,\"completion_tokens\":3,"
+	                  "\"total_tokens\":14}}") != NULL);
+	free(got);
+	got = body("{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"model\":\"mine\"}", &s);
+	CHECK(strncmp(got, "{\"id\":\"chatcmpl-", 16) == 0);
+	CHECK(strstr(got, "\",\"object\":\"chat.completion\",\"created\":0,\"model\":\"mine\",\"system_fingerprint\":\"fp_0123456789\",\"choices\":[{\"index\":0,"
+	                  "\"message\":{\"role\":\"assistant\",\"content\":\"hi\",\"refusal\":null},\"logprobs\":null,\"finish_reason\":\"stop\"}],"
+	                  "\"usage\":{\"prompt_tokens\":11,\"completion_tokens\":3,\"total_tokens\":14}}") != NULL);
+	free(got);
+	got = body("{\"prompt\":\"a\",\"echo\":true}", &s);
+	CHECK(strstr(got, "\"text\":\"prompt:hi\"") != NULL);
+	free(got);
+}
+
+/* "é" is two tokens: neither is text. The chat form shows U+FFFD and the bytes, the other form names the bytes. */
+TEST(logprobs)
+{
+	int32_t tokens[] = {'h', 0xC3, 0xA9, BYTE_TEXT_END};
+	struct token_logprob lp[] = {{'h', -0.5f}, {'h', -0.5f}, {0xC3, -1.25f}, {0xC3, -0.1f}, {'x', -0.01f}, {0xA9, -INFINITY},
+	                             {0xA9, 0}, {0xA9, 0}, {'\"', -3e-5f}, {BYTE_TEXT_END, -1}, {'a', -1}, {'b', -1}};
+	struct sample_result s = {.reason = FINISH_STOP, .text = "h\xC3\xA9", .n_text = 3, .tokens = tokens, .n_tokens = 4,
+	                          .logprobs = lp, .stop_id = BYTE_TEXT_END};
+	char *got = body("{\"prompt\":\"a\",\"logprobs\":2}", &s);
+
+	CHECK(strstr(got, "\"logprobs\":{\"tokens\":[\"h\",\"bytes:\\\\xc3\",\"bytes:\\\\xa9\"],\"token_logprobs\":[-0.5,-0.1,0.0],\"top_logprobs\":["
+	                  "{\"h\":-0.5,\"bytes:\\\\xc3\":-1.25},{\"x\":-0.01,\"bytes:\\\\xa9\":-9999.0,\"bytes:\\\\xc3\":-0.1},"
+	                  "{\"bytes:\\\\xa9\":0.0,\"\\\"\":-0.00003}],\"text_offset\":[0,1,1]}") != NULL);
+	free(got);
+	got = body("{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"logprobs\":true,\"top_logprobs\":2}", &s);
+	CHECK(strstr(got, "\"logprobs\":{\"content\":[{\"token\":\"h\",\"logprob\":-0.5,\"bytes\":[104],\"top_logprobs\":[{\"token\":\"h\",\"logprob\":-0.5,"
+	                  "\"bytes\":[104]},{\"token\":\"\xEF\xBF\xBD\",\"logprob\":-1.25,\"bytes\":[195]}]},{\"token\":\"\xEF\xBF\xBD\",\"logprob\":-0.1,"
+	                  "\"bytes\":[195],") != NULL);
+	CHECK(!strstr(got, "<|end|>"));
+	free(got);
+}
+
+/* What a stop string cut off is not shown in the log-probabilities either, but counts as generated. */
+TEST(stop_string_cuts_logprobs)
+{
+	int32_t tokens[] = {'a', 'b', 'E', 'N', 'D'};
+	struct token_logprob lp[] = {{'a', -1}, {'b', -2}, {'E', -3}, {'N', -4}, {'D', -5}};
+	struct sample_result s = {.reason = FINISH_STOP, .text = "ab", .n_text = 2, .tokens = tokens, .n_tokens = 5, .logprobs = lp,
+	                          .stop_id = -1, .by_stop_string = 1};
+	char *got = body("{\"prompt\":\"a\",\"logprobs\":0,\"stop\":\"END\"}", &s);
+
+	CHECK(strstr(got, "\"tokens\":[\"a\",\"b\"],\"token_logprobs\":[-1.0,-2.0],\"top_logprobs\":null,\"text_offset\":[0,1]}") != NULL);
+	CHECK(strstr(got, "\"completion_tokens\":5") != NULL);
+	free(got);
+	s.text = "abEND";
+	s.n_text = 5;
+	got = body("{\"prompt\":\"a\",\"logprobs\":0,\"stop\":\"END\",\"include_stop_str_in_output\":true}", &s);
+	CHECK(strstr(got, "\"text_offset\":[0,1,2,3,4]") != NULL);
+	free(got);
+}
+
+TEST(no_token_at_all)
+{
+	struct sample_result s = {.reason = FINISH_LENGTH, .stop_id = -1};
+	char *got = body("{\"prompt\":\"a\",\"logprobs\":1,\"max_tokens\":0}", &s);
+
+	CHECK(strstr(got, "\"text\":\"\",\"logprobs\":{\"tokens\":[],\"token_logprobs\":[],\"top_logprobs\":[],\"text_offset\":[]},\"finish_reason\":\"length\"") != NULL);
+	free(got);
+}
+
+TEST(faults)
+{
+	struct row_fault f = {0};
+	struct buf line = {0};
+
+	row_fault_set(&f, "temperature", "invalid_value", "temperature must be %s", "\"cool\"");
+	output_fault(&line, &rules, "row-00000001", 12, NULL, 0, &f);
+	CHECK(strstr(line.data, "\"custom_id\":\"row-00000001\",\"response\":{\"status_code\":400,") != NULL);
+	CHECK(strstr(line.data, "\"body\":{\"error\":{\"message\":\"temperature must be \\\"cool\\\"\",\"type\":\"invalid_request_error\",\"param\":\"temperature\","
+	                        "\"code\":\"invalid_value\"}}},\"error\":null}") != NULL);
+	buf_reset(&line);
+	f = (struct row_fault){0};
+	row_fault_set(&f, NULL, NULL, "no");
+	output_fault(&line, &rules, "row-00000001", 12, "mine", 4, &f);
+	CHECK(strstr(line.data, "\"custom_id\":\"mine\"") && strstr(line.data, "\"param\":null,\"code\":null"));
+	buf_release(&line);
+}
+
+/* Ids: equal for equal setup and key, else different. */
+TEST(ids)
+{
+	struct output_rules other = rules;
+	struct row_fault f = {.status = 400, .type = "t", .message = "m"};
+	struct buf a = {0}, b = {0}, c = {0}, d = {0};
+
+	other.setup = "1123456789012345678901234567890123456789012345678901234567890123";
+	output_fault(&a, &rules, "x", 1, "id", 2, &f);
+	output_fault(&b, &rules, "x", 1, "id", 2, &f);
+	output_fault(&c, &rules, "y", 1, "id", 2, &f);
+	output_fault(&d, &other, "x", 1, "id", 2, &f);
+	CHECK_STR(a.data, b.data);
+	CHECK(strcmp(a.data, c.data) != 0);
+	CHECK(strcmp(a.data, d.data) != 0);
+	buf_release(&a);
+	buf_release(&b);
+	buf_release(&c);
+	buf_release(&d);
+}
+
+static int same_sample(const struct sample_result *a, const struct sample_result *b, int width)
+{
+	return a->reason == b->reason && a->n_tokens == b->n_tokens && a->n_text == b->n_text && a->stop_id == b->stop_id &&
+	       a->by_stop_string == b->by_stop_string && memcmp(a->tokens, b->tokens, a->n_tokens * sizeof(*a->tokens)) == 0 &&
+	       (!width || memcmp(a->logprobs, b->logprobs, a->n_tokens * (size_t)width * sizeof(*a->logprobs)) == 0) &&
+	       memcmp(a->text, b->text, a->n_text) == 0;
+}
+
+/* Written and read again; cut anywhere or with a bit changed it is refused or gives ids of the vocabulary, never more. */
+TEST(partial_state)
+{
+	int32_t tokens[] = {'a', 'b', 'c'};
+	struct token_logprob lp[] = {{'a', -1}, {'b', -2}, {'c', -3}, {'a', -1}, {'b', -2}, {'c', -3}};
+	struct sample_result s[2] = {{.reason = FINISH_NONE, .text = "", .tokens = tokens, .n_tokens = 3, .logprobs = lp, .stop_id = -1},
+	                             {.reason = FINISH_STOP, .text = "ab", .n_text = 2, .tokens = tokens, .n_tokens = 2, .logprobs = lp, .stop_id = 'b',
+	                              .by_stop_string = 1}}, got[2];
+	struct buf b = {0};
+
+	partial_write(&b, s, 2, 2);
+	CHECK_INT(partial_read(b.data, b.len, got, 2, 2, BYTE_TEXT_VOCAB), 0);
+	CHECK(same_sample(&s[0], &got[0], 2) && same_sample(&s[1], &got[1], 2));
+	sample_result_release(&got[0]);
+	sample_result_release(&got[1]);
+	CHECK_INT(partial_read(b.data, b.len, got, 1, 2, BYTE_TEXT_VOCAB), -1);
+	CHECK_INT(partial_read(b.data, b.len, got, 2, 3, BYTE_TEXT_VOCAB), -1);
+	CHECK_INT(partial_read(b.data, b.len, got, 2, 2, 'b'), -1);
+	for (size_t n = 0; n < b.len; n++)
+		CHECK_INT(partial_read(b.data, n, got, 2, 2, BYTE_TEXT_VOCAB), -1);
+	for (size_t i = 0; i < b.len * 8; i++) {
+		b.data[i / 8] ^= (char)(1 << (i % 8));
+		if (partial_read(b.data, b.len, got, 2, 2, BYTE_TEXT_VOCAB) == 0) {
+			for (int k = 0; k < 2; k++) {
+				for (size_t t = 0; t < got[k].n_tokens; t++)
+					CHECK(got[k].tokens[t] >= 0 && got[k].tokens[t] < BYTE_TEXT_VOCAB);
+				sample_result_release(&got[k]);
+			}
+		}
+		b.data[i / 8] ^= (char)(1 << (i % 8));
+	}
+	buf_release(&b);
+}
+
+int main(void)
+{
+	struct err err = {0};
+
+	text = byte_text_new(&err);
+	CHECK_STR(err.msg, "");
+	rules = (struct output_rules){.model = "served", .setup = "0123456789012345678901234567890123456789012345678901234567890123",
+	                              .tokenizer = text->tokenizer};
+	RUN(plain_answers);
+	RUN(logprobs);
+	RUN(stop_string_cuts_logprobs);
+	RUN(no_token_at_all);
+	RUN(faults);
+	RUN(ids);
+	RUN(partial_state);
+	tokenizer_free(text->tokenizer);
+	template_free(text->chat_template);
+	free(text->template_source);
+	free(text);
+	return TEST_RESULT();
+}
