@@ -45,16 +45,14 @@ LANES_FN float quantize_block(const float *x, int8_t *codes, int32_t sums[2])
 	return (amax < TINY ? 0 : amax / 127.0f) + nothing;
 }
 
-static void quantize(const float *x, int64_t stride, int n_tokens, int64_t n_in, const struct packed_x *out)
+static void quantize(const float *x, int64_t stride, int n_tokens, int n_blocks, const struct packed_x *out)
 {
-	const int64_t n_blocks = n_in / BLOCK_COLS;
-
 	for (int t = 0; t < n_tokens; t++)
-		for (int64_t b = 0; b < n_blocks; b++) {
+		for (int b = 0; b < n_blocks; b++) {
 			int8_t codes[BLOCK_COLS];
 			int32_t sums[2], dwords[8];
 			float scale = quantize_block(x + t * stride + b * BLOCK_COLS, codes, sums);
-			int64_t at = b * n_tokens + t, at16 = 2 * b * n_tokens + t;
+			int at = b * n_tokens + t, at16 = 2 * b * n_tokens + t;
 
 			memcpy(dwords, codes, sizeof(dwords));
 			for (int g = 0; g < 8; g++)
@@ -118,20 +116,24 @@ LANES_FN void unpack_unit(enum tensor_type t, enum code_planes planes, int subs,
 	}
 }
 
-static void unpack(const struct packed_type *p, const uint8_t *tile, int64_t first, int n, uint8_t *codes, float *scales, float *mins)
+static void unpack(const struct packed_type *p, const uint8_t *src, int n_tiles, int n_blocks, uint8_t *codes, float *scales, float *mins)
 {
-	const uint8_t *unit = tile + first / p->unit_blocks * p->unit_bytes;
+	const int ahead = n_blocks / p->unit_blocks * n_tiles * p->unit_bytes;
 
-	for (int b = 0; b < n; b += p->unit_blocks) {
-		int left = n - b < p->unit_blocks ? n - b : p->unit_blocks, at = b * p->subs * LANES;
+	for (int b = 0; b < n_blocks; b += p->unit_blocks)
+		for (int r = 0; r < n_tiles; r++, src += p->unit_bytes) {
+			int left = n_blocks - b < p->unit_blocks ? n_blocks - b : p->unit_blocks;
+			int at = (r * CHUNK_BLOCKS * 2 + b * p->subs) * LANES;
 
-#define UNPACK(t, planes, subs) unpack_unit(t, planes, subs, p, unit, left, codes + b * BLOCK_CODES, scales + at, mins + at)
-		FOR_TYPE(p->type, UNPACK)
-		unit += p->unit_bytes;
-	}
+			for (int i = 0; i < p->unit_bytes; i += 64)
+				__builtin_prefetch(src + ahead + i, 0, 2);
+#define UNPACK(t, planes, subs) unpack_unit(t, planes, subs, p, src, left, codes + (r * CHUNK_BLOCKS + b) * BLOCK_CODES, scales + at, mins + at)
+			FOR_TYPE(p->type, UNPACK)
+		}
 }
 
-LANES_FN void decode_unit(enum tensor_type t, enum code_planes planes, int subs, const struct packed_type *p, const uint8_t *unit, int n, float *out)
+LANES_FN void decode_unit(enum tensor_type t, enum code_planes planes, int subs, const struct packed_type *p, const uint8_t *unit, int n, float *out,
+                          int stride)
 {
 	const uint8_t *unit_scales = unit + p->unit_blocks * p->block_bytes;
 	const struct lanes_i offset = lanes_i_set1(p->offset_shift < 0 ? 0 : 1 << p->offset_shift);
@@ -153,22 +155,20 @@ LANES_FN void decode_unit(enum tensor_type t, enum code_planes planes, int subs,
 
 				if (p->has_min)
 					y = lanes_f_add(y, min[sub]);
-				lanes_f_store(out + (b * BLOCK_COLS + 4 * g + i) * LANES, y);
+				lanes_f_store(out + (b * BLOCK_COLS + 4 * g + i) * stride, y);
 			}
 		}
 	}
 }
 
-static void decode(const struct packed_type *p, const uint8_t *tile, int64_t first, int n, float *out)
+static void decode(const struct packed_type *p, const uint8_t *src, int n_tiles, int r, int n_blocks, float *out, int stride)
 {
-	const uint8_t *unit = tile + first / p->unit_blocks * p->unit_bytes;
+	src += r * p->unit_bytes;
+	for (int b = 0; b < n_blocks; b += p->unit_blocks, src += n_tiles * p->unit_bytes) {
+		int left = n_blocks - b < p->unit_blocks ? n_blocks - b : p->unit_blocks;
 
-	for (int b = 0; b < n; b += p->unit_blocks) {
-		int left = n - b < p->unit_blocks ? n - b : p->unit_blocks;
-
-#define DECODE(t, planes, subs) decode_unit(t, planes, subs, p, unit, left, out + b * BLOCK_COLS * LANES)
+#define DECODE(t, planes, subs) decode_unit(t, planes, subs, p, src, left, out + b * BLOCK_COLS * stride, stride)
 		FOR_TYPE(p->type, DECODE)
-		unit += p->unit_bytes;
 	}
 }
 
@@ -200,9 +200,9 @@ LANES_FN void store_lanes(const float *acc, const float *bias, int accumulate, f
 		lanes_f_store_n(out, v, n);
 }
 
-static void store(const float *acc, int width, int n_tokens, int n, const float *bias, int accumulate, float *out, int64_t stride)
+static void store(const float *acc, int n_tokens, int n, const float *bias, int accumulate, float *out, int64_t stride)
 {
-	for (int t = 0; t < n_tokens; t++, acc += width, out += stride)
+	for (int t = 0; t < n_tokens; t++, acc += PANEL_ROWS, out += stride)
 		for (int i = 0; i < n; i += LANES)
 			store_lanes(acc + i, bias ? bias + i : NULL, accumulate, out + i, n - i < LANES ? n - i : LANES);
 }

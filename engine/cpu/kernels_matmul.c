@@ -73,6 +73,8 @@ LANES_FN void dot_vectors(int tokens, int bits, int n, const uint8_t *const w[TI
 
 				pairs[t].lo = g == g0 ? p.lo : _mm256_add_epi16(pairs[t].lo, p.lo);
 				pairs[t].hi = g == g0 ? p.hi : _mm256_add_epi16(pairs[t].hi, p.hi);
+				/* Add now: compilers would rather hold all products and add them in a tree, from the stack. */
+				__asm__("" : "+x"(pairs[t].lo), "+x"(pairs[t].hi));
 			}
 		}
 		LANES_UNROLL
@@ -108,9 +110,10 @@ LANES_FN void dot_vectors(int tokens, int bits, int n, const uint8_t *const w[TI
 #define SIGNED_8 0
 #endif
 
-LANES_FN void dot_panel(const struct dot_args *a, int tokens, int bits, int subs, int has_min)
+LANES_FN void dot_panel(const struct dot_args *a, int tokens, int bits, int shift, int subs, int has_min)
 {
 	const uint8_t *w[TILES];
+	const float *scales[TILES], *mins[TILES];
 	const int32_t *x = a->x.codes, *neg_sum = a->x.neg_sum[subs - 1];
 	const float *x_scale = a->x.scale, *min_sum = a->x.min_sum[subs - 1];
 	const int vectors = 8 / subs, has_offset = !has_min && !(SIGNED_8 && bits == 8);
@@ -118,10 +121,12 @@ LANES_FN void dot_panel(const struct dot_args *a, int tokens, int bits, int subs
 
 	LANES_UNROLL
 	for (int r = 0; r < TILES; r++) {
-		w[r] = a->panel->codes[r];
+		w[r] = a->panel.codes[r];
+		scales[r] = a->panel.scales[r];
+		mins[r] = a->panel.mins[r];
 		LANES_UNROLL
 		for (int t = 0; t < tokens; t++)
-			acc[r][t] = a->first ? lanes_f_zero() : lanes_f_load(a->acc + (t * TILES + r) * LANES);
+			acc[r][t] = a->first ? lanes_f_zero() : lanes_f_load(a->acc + t * PANEL_ROWS + r * LANES);
 	}
 	for (int b = 0; b < a->n_blocks * subs; b++) {
 		struct lanes_i sum[TILES][TOKENS];
@@ -131,7 +136,7 @@ LANES_FN void dot_panel(const struct dot_args *a, int tokens, int bits, int subs
 			struct lanes_i start = lanes_i_set1(0);
 
 			if (has_offset)
-				start = lanes_i_shift_left(lanes_i_set1(neg_sum[t]), a->offset_shift);
+				start = lanes_i_shift_left(lanes_i_set1(neg_sum[t]), shift);
 			LANES_UNROLL
 			for (int r = 0; r < TILES; r++)
 				sum[r][t] = start;
@@ -143,16 +148,19 @@ LANES_FN void dot_panel(const struct dot_args *a, int tokens, int bits, int subs
 
 			LANES_UNROLL
 			for (int r = 0; r < TILES; r++) {
-				struct lanes_f scale = lanes_f_mul(lanes_f_load(a->panel->scales[r] + b * LANES), xs);
+				struct lanes_f scale = lanes_f_mul(lanes_f_load(scales[r]), xs);
 
 				acc[r][t] = lanes_f_fma(lanes_f_from_i(sum[r][t]), scale, acc[r][t]);
 				if (has_min)
-					acc[r][t] = lanes_f_fma(lanes_f_load(a->panel->mins[r] + b * LANES), lanes_f_set1(min_sum[t]), acc[r][t]);
+					acc[r][t] = lanes_f_fma(lanes_f_load(mins[r]), lanes_f_set1(min_sum[t]), acc[r][t]);
 			}
 		}
 		LANES_UNROLL
-		for (int r = 0; r < TILES; r++)
+		for (int r = 0; r < TILES; r++) {
 			w[r] += vectors * CODE_VECTOR;
+			scales[r] += LANES;
+			mins[r] += LANES;
+		}
 		x += vectors * tokens;
 		neg_sum += tokens;
 		min_sum += tokens;
@@ -163,7 +171,7 @@ LANES_FN void dot_panel(const struct dot_args *a, int tokens, int bits, int subs
 	for (int t = 0; t < tokens; t++)
 		LANES_UNROLL
 		for (int r = 0; r < TILES; r++)
-			lanes_f_store(a->acc + (t * TILES + r) * LANES, acc[r][t]);
+			lanes_f_store(a->acc + t * PANEL_ROWS + r * LANES, acc[r][t]);
 }
 
 LANES_FN void dot_floats(const struct float_args *a, int tokens)
@@ -176,14 +184,16 @@ LANES_FN void dot_floats(const struct float_args *a, int tokens)
 		w[r] = a->w[r];
 		LANES_UNROLL
 		for (int t = 0; t < tokens; t++)
-			acc[r][t] = a->first ? lanes_f_zero() : lanes_f_load(a->acc + (t * FLOAT_TILES + r) * LANES);
+			acc[r][t] = a->first ? lanes_f_zero() : lanes_f_load(a->acc + t * PANEL_ROWS + r * LANES);
 	}
 	for (int k = 0; k < a->n_cols; k++, x += tokens) {
 		struct lanes_f v[FLOAT_TILES];
 
 		LANES_UNROLL
-		for (int r = 0; r < FLOAT_TILES; r++)
-			v[r] = lanes_f_load(w[r] + k * LANES);
+		for (int r = 0; r < FLOAT_TILES; r++) {
+			v[r] = lanes_f_load(w[r]);
+			w[r] += a->w_stride;
+		}
 		LANES_UNROLL
 		for (int t = 0; t < tokens; t++) {
 			struct lanes_f b = lanes_f_set1(x[t]);
@@ -197,48 +207,41 @@ LANES_FN void dot_floats(const struct float_args *a, int tokens)
 	for (int t = 0; t < tokens; t++)
 		LANES_UNROLL
 		for (int r = 0; r < FLOAT_TILES; r++)
-			lanes_f_store(a->acc + (t * FLOAT_TILES + r) * LANES, acc[r][t]);
+			lanes_f_store(a->acc + t * PANEL_ROWS + r * LANES, acc[r][t]);
 }
 
-#define DOT_FN(name, tokens, bits, subs, has_min)                                                                          \
-	static void name##_##tokens(const struct dot_args *a) { dot_panel(a, tokens, bits, subs, has_min); }
+#define DOT_FN(name, tokens, ...)                                                                                          \
+	static void name##_##tokens(const struct dot_args *a) { dot_panel(a, tokens, __VA_ARGS__); }
 #if defined(ISA_AVX512)
-#define DOT_FNS(name, bits, subs, has_min)                                                                                 \
-	DOT_FN(name, 1, bits, subs, has_min)                                                                               \
-	DOT_FN(name, 2, bits, subs, has_min)                                                                               \
-	DOT_FN(name, 3, bits, subs, has_min)                                                                               \
-	DOT_FN(name, 4, bits, subs, has_min)                                                                               \
-	DOT_FN(name, 5, bits, subs, has_min)                                                                               \
-	DOT_FN(name, 6, bits, subs, has_min)                                                                               \
+#define DOT_FNS(name, ...)                                                                                                 \
+	DOT_FN(name, 1, __VA_ARGS__)                                                                                       \
+	DOT_FN(name, 2, __VA_ARGS__)                                                                                       \
+	DOT_FN(name, 3, __VA_ARGS__)                                                                                       \
+	DOT_FN(name, 4, __VA_ARGS__)                                                                                       \
+	DOT_FN(name, 5, __VA_ARGS__)                                                                                       \
+	DOT_FN(name, 6, __VA_ARGS__)                                                                                       \
 	static const dot_fn name[TOKENS] = {name##_1, name##_2, name##_3, name##_4, name##_5, name##_6};
 #else
-#define DOT_FNS(name, bits, subs, has_min)                                                                                 \
-	DOT_FN(name, 1, bits, subs, has_min)                                                                               \
-	DOT_FN(name, 2, bits, subs, has_min)                                                                               \
-	DOT_FN(name, 3, bits, subs, has_min)                                                                               \
-	DOT_FN(name, 4, bits, subs, has_min)                                                                               \
+#define DOT_FNS(name, ...)                                                                                                 \
+	DOT_FN(name, 1, __VA_ARGS__)                                                                                       \
+	DOT_FN(name, 2, __VA_ARGS__)                                                                                       \
+	DOT_FN(name, 3, __VA_ARGS__)                                                                                       \
+	DOT_FN(name, 4, __VA_ARGS__)                                                                                       \
 	static const dot_fn name[TOKENS] = {name##_1, name##_2, name##_3, name##_4};
 #endif
 
+/* bits, offset shift, scales per 32 columns, minima: as in pack.c's table of types */
+DOT_FNS(dot_4, 4, 3, 1, 0)
+DOT_FNS(dot_5, 5, 4, 1, 0)
+DOT_FNS(dot_8, 8, 7, 1, 0)
+DOT_FNS(dot_6_sub, 6, 5, 2, 0)
+DOT_FNS(dot_3_sub, 3, 2, 2, 0)
+DOT_FNS(dot_2_sub_min, 2, 0, 2, 1)
+DOT_FNS(dot_5_min, 5, 0, 1, 1)
 #if defined(ISA_AVX2)
-DOT_FNS(dot_4, 4, 1, 0)
-DOT_FNS(dot_4_min, 4, 1, 1)
-DOT_FNS(dot_5, 5, 1, 0)
-DOT_FNS(dot_5_min, 5, 1, 1)
-DOT_FNS(dot_6_sub, 6, 2, 0)
-DOT_FNS(dot_3_sub, 3, 2, 0)
-DOT_FNS(dot_2_sub_min, 2, 2, 1)
-DOT_FNS(dot_8, 8, 1, 0)
+DOT_FNS(dot_4_min, 4, 0, 1, 1)
 #else
-/* Sums are 32 bits wide whatever the code's width. */
-DOT_FNS(dot_8, 8, 1, 0)
-DOT_FNS(dot_5_min, 5, 1, 1)
-DOT_FNS(dot_6_sub, 6, 2, 0)
-DOT_FNS(dot_2_sub_min, 2, 2, 1)
-#define dot_4 dot_8
-#define dot_5 dot_8
-#define dot_4_min dot_5_min
-#define dot_3_sub dot_6_sub
+#define dot_4_min dot_5_min /* sums are 32 bits wide whatever the code's width */
 #endif
 
 static dot_fn dot(const struct packed_type *p, int n_tokens)

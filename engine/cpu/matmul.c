@@ -1,13 +1,13 @@
 /* matmul.c: driver of the matrix products: packs weights, shares the work of one cpu_linear over the threads.
  *
  * A run has two phases with a barrier between them. First the rows of x are packed in groups (packed.h): quantised, or interleaved as
- * they are, or both if the weights ask for both. Then threads take items, an item being a panel of one or two tiles of one output
- * and a range of groups:
+ * they are, or both if the weights ask for both. Then threads take items, an item being a few panels of one output and a range of
+ * groups:
  *
- *     for each chunk of columns:  unpack the panel's chunk into the thread's scratch;  for each group: register tile, sums to scratch
+ *     for each chunk of columns:  unpack the panel's chunk into the thread's scratch;  for each group: register tiles, sums to scratch
  *     store the sums (bias, residual)
  *
- * so that weights are read from memory once per item and unpacked once for all its tokens. */
+ * so that weights are read from memory once per item and unpacked once for all its tokens; meanwhile the next chunk is fetched. */
 #include "engine/cpu/matmul.h"
 
 #include <stdlib.h>
@@ -19,22 +19,23 @@
 enum {
 	ITEM_TOKENS = 256, /* most tokens of an item: their sums stay in the L2 cache */
 	ITEMS_PER_THREAD = 4,
-	EMBED_BLOCKS = 8,
+	ITEM_PANELS = 8,   /* most panels of an item */
+	SPLIT_TOKENS = 32, /* fewest tokens that pay for unpacking a panel once more */
 };
 
 struct cpu_weight {
 	const struct packed_type *type;
-	int64_t n_out, n_in, n_tiles;
+	int64_t n_out, n_in, n_tiles, n_panels;
 	size_t tile_bytes, bytes;
 	uint8_t *data;
 };
 
 struct scratch {
-	uint8_t codes[PANEL_BLOCKS * BLOCK_CODES];
-	float scales[PANEL_BLOCKS * 2 * TILE_ROWS];
-	float mins[PANEL_BLOCKS * 2 * TILE_ROWS];
-	float floats[MAX_PANEL_TILES][PANEL_COLUMNS * TILE_ROWS];
-	float acc[ITEM_TOKENS * MAX_PANEL_TILES * TILE_ROWS];
+	_Alignas(64) uint8_t codes[PANEL_TILES * CHUNK_BLOCKS * BLOCK_CODES];
+	float scales[PANEL_TILES * CHUNK_BLOCKS * 2 * TILE_ROWS];
+	float mins[PANEL_TILES * CHUNK_BLOCKS * 2 * TILE_ROWS];
+	float floats[FLOAT_CHUNK_COLS * PANEL_ROWS];
+	float acc[ITEM_TOKENS * PANEL_ROWS];
 };
 
 struct cpu_matmul {
@@ -44,6 +45,7 @@ struct cpu_matmul {
 	enum engine_math math;
 	int64_t max_rows, max_in;
 	struct packed_x x; /* at the workspace */
+	float *x_floats;
 	uint8_t *workspace;
 	size_t workspace_bytes;
 	struct scratch *scratch; /* [threads] */
@@ -102,7 +104,8 @@ struct cpu_matmul *cpu_matmul_new(struct workers *w, const char *isa, enum engin
 		parts[i] = m->workspace + at;
 		at += (cells * sizes[i] + 127) / 64 * 64;
 	}
-	m->x = (struct packed_x){parts[0], parts[1], {parts[2], parts[3]}, {parts[4], parts[5]}, parts[6]};
+	m->x = (struct packed_x){parts[0], parts[1], {parts[2], parts[3]}, {parts[4], parts[5]}};
+	m->x_floats = parts[6];
 	return m;
 fail:
 	cpu_matmul_free(m);
@@ -118,20 +121,29 @@ void cpu_matmul_free(struct cpu_matmul *m)
 	free(m);
 }
 
+static int panel_tiles(const struct cpu_weight *w, int64_t panel)
+{
+	return w->n_tiles - panel * PANEL_TILES < PANEL_TILES ? 1 : PANEL_TILES;
+}
+
+static uint8_t *panel_at(const struct cpu_weight *w, int64_t panel)
+{
+	return w->data + (size_t)panel * PANEL_TILES * w->tile_bytes;
+}
+
 struct pack_job {
 	struct cpu_weight *w;
 	const struct tensor *t;
 	struct work_counter next;
 };
 
-static void pack_tiles(void *arg, int thread, int n_threads)
+static void pack_panels(void *arg, int thread, int n_threads)
 {
 	struct pack_job *job = arg;
-	size_t i, n = (size_t)job->w->n_tiles;
+	int64_t i;
 
-	while ((i = work_counter_take(&job->next, 4)) < n)
-		for (size_t tile = i; tile < i + 4 && tile < n; tile++)
-			pack_tile(job->w->type, job->t, (int64_t)tile * TILE_ROWS, job->w->data + tile * job->w->tile_bytes);
+	while ((i = (int64_t)work_counter_take(&job->next, 1)) < job->w->n_panels)
+		pack_panel(job->w->type, job->t, i * PANEL_ROWS, panel_tiles(job->w, i), panel_at(job->w, i));
 }
 
 static int check_tensor(const struct cpu_matmul *m, const struct tensor *t, const struct packed_type *type, struct err *err)
@@ -168,6 +180,7 @@ struct cpu_weight *cpu_weight_new(struct cpu_matmul *m, const struct tensor *t, 
 	w->n_out = t->shape[0];
 	w->n_in = t->shape[1];
 	w->n_tiles = (w->n_out + TILE_ROWS - 1) / TILE_ROWS;
+	w->n_panels = (w->n_tiles + PANEL_TILES - 1) / PANEL_TILES;
 	w->tile_bytes = packed_tile_bytes(type, w->n_in);
 	w->bytes = (size_t)w->n_tiles * w->tile_bytes;
 	if (!(w->data = mem_pages_new(w->bytes, err))) {
@@ -178,7 +191,7 @@ struct cpu_weight *cpu_weight_new(struct cpu_matmul *m, const struct tensor *t, 
 	job.w = w;
 	job.t = t;
 	work_counter_reset(&job.next);
-	workers_run(m->workers, pack_tiles, &job);
+	workers_run(m->workers, pack_panels, &job);
 	return w;
 }
 
@@ -215,10 +228,10 @@ struct linear_job {
 	const float *x;
 	int64_t n_rows, n_in;
 	const struct cpu_linear_out *outs;
-	int n_outs;
 	struct grouping codes, floats; /* n_groups 0: no weight needs it */
 	size_t n_items[2];             /* of the two phases */
-	int splits;                    /* each panel's groups are shared by this many items */
+	int64_t panels_per_item;
+	int splits;                    /* an item's groups are shared by this many items */
 	struct work_counter next[2];
 };
 
@@ -227,120 +240,142 @@ static int is_integer(const struct cpu_matmul *m, const struct cpu_weight *w)
 	return m->math == MATH_FAST && w->type->planes;
 }
 
-static int64_t n_panels(const struct cpu_matmul *m, const struct cpu_weight *w)
+static int64_t chunk_size(int64_t start, int64_t n_in, int64_t most)
 {
-	int tiles = is_integer(m, w) ? m->kernels->tiles : m->kernels->float_tiles;
-
-	return (w->n_tiles + tiles - 1) / tiles;
+	return n_in - start < most ? n_in - start : most;
 }
 
-/* Where x's rows from `row` on lie, columns from block on, in a group of T. */
-static struct packed_x packed_at(const struct linear_job *job, int64_t row, int64_t block, int64_t T)
+/* Where the quantised rows of x from `row` on lie in the chunk of n_cols from column k on. */
+static struct packed_x packed_at(const struct linear_job *job, int64_t row, int64_t k, int64_t n_cols)
 {
 	const struct packed_x *x = &job->m->x;
-	int64_t n_blocks = job->n_in / BLOCK_COLS, at = row * n_blocks + block * T;
+	int64_t at = (k * job->n_rows + row * n_cols) / BLOCK_COLS;
 
 	return (struct packed_x){x->codes + at * 8, x->scale + at, {x->neg_sum[0] + at, x->neg_sum[1] + 2 * at},
-	                         {x->min_sum[0] + at, x->min_sum[1] + 2 * at}, x->floats};
+	                         {x->min_sum[0] + at, x->min_sum[1] + 2 * at}};
 }
 
-static void interleave(const float *x, int64_t n_in, int T, float *out)
+static float *floats_at(const struct linear_job *job, int64_t row, int64_t k, int64_t n_cols)
 {
-	if (T == 1) {
-		memcpy(out, x, (size_t)n_in * sizeof(*x));
-		return;
-	}
-	for (int64_t k = 0; k < n_in; k++)
+	return job->m->x_floats + k * job->n_rows + row * n_cols;
+}
+
+static void interleave(const float *x, int64_t stride, int64_t n_cols, int T, float *out)
+{
+	for (int64_t k = 0; k < n_cols; k++)
 		for (int t = 0; t < T; t++)
-			out[k * T + t] = x[t * n_in + k];
+			out[k * T + t] = x[t * stride + k];
 }
 
-static void pack_group(const struct linear_job *job, size_t item)
+static size_t n_chunks(int64_t n_in, int64_t most)
 {
-	int i = (int)item, is_codes = i < job->codes.n_groups;
+	return (size_t)((n_in + most - 1) / most);
+}
+
+/* One group's part of one chunk. */
+static void pack_x(const struct linear_job *job, size_t item)
+{
+	size_t n_codes = (size_t)job->codes.n_groups * n_chunks(job->n_in, CHUNK_COLS);
+	int is_codes = item < n_codes;
 	const struct grouping *g = is_codes ? &job->codes : &job->floats;
-	int64_t start, T;
+	int64_t most = is_codes ? CHUNK_COLS : FLOAT_CHUNK_COLS, k, n, row, T;
 	const float *x;
 
 	if (!is_codes)
-		i -= job->codes.n_groups;
-	start = group_start(g, i);
-	T = group_start(g, i + 1) - start;
-	x = job->x + start * job->n_in;
+		item -= n_codes;
+	row = group_start(g, (int)(item % (size_t)g->n_groups));
+	T = group_start(g, (int)(item % (size_t)g->n_groups) + 1) - row;
+	k = (int64_t)(item / (size_t)g->n_groups) * most;
+	n = chunk_size(k, job->n_in, most);
+	x = job->x + row * job->n_in + k;
 	if (is_codes) {
-		struct packed_x at = packed_at(job, start, 0, T);
+		struct packed_x at = packed_at(job, row, k, n);
 
-		job->m->codes->quantize(x, job->n_in, (int)T, job->n_in, &at);
+		job->m->codes->quantize(x, job->n_in, (int)T, (int)(n / BLOCK_COLS), &at);
 	} else {
-		interleave(x, job->n_in, (int)T, job->m->x.floats + start * job->n_in);
+		interleave(x, job->n_in, n, (int)T, floats_at(job, row, k, n));
 	}
 }
 
-static const uint8_t *tile_at(const struct cpu_weight *w, int64_t tile)
-{
-	/* An odd tile at the end is computed twice and stored once. */
-	return w->data + (size_t)(tile < w->n_tiles ? tile : w->n_tiles - 1) * w->tile_bytes;
-}
-
-static void integer_item(const struct linear_job *job, const struct cpu_weight *w, int64_t panel, int g0, int g1, struct scratch *s)
+/* acc = panel times the rows of groups g0 .. g1-1 */
+static void integer_panel(const struct linear_job *job, const struct cpu_weight *w, int64_t panel, int g0, int g1, struct scratch *s)
 {
 	const struct cpu_matmul *m = job->m;
-	const int tiles = m->kernels->tiles, chunk = PANEL_BLOCKS / tiles;
-	const int64_t n_blocks = w->n_in / BLOCK_COLS, row0 = group_start(&job->codes, g0);
-	struct panel p;
-	struct dot_args a = {.panel = &p, .offset_shift = w->type->offset_shift};
+	const int n_tiles = panel_tiles(w, panel), step = m->kernels->tiles;
+	const int64_t row0 = group_start(&job->codes, g0);
+	struct dot_args a;
 
-	for (int r = 0; r < tiles; r++) {
-		p.codes[r] = s->codes + r * chunk * BLOCK_CODES;
-		p.scales[r] = s->scales + r * chunk * 2 * TILE_ROWS;
-		p.mins[r] = s->mins + r * chunk * 2 * TILE_ROWS;
-	}
-	for (int64_t b = 0; b < n_blocks; b += chunk) {
-		a.n_blocks = n_blocks - b < chunk ? (int)(n_blocks - b) : chunk;
-		a.first = b == 0;
-		for (int r = 0; r < tiles; r++)
-			m->codes->unpack(w->type, tile_at(w, panel * tiles + r), b, a.n_blocks, p.codes[r], p.scales[r], p.mins[r]);
-		for (int g = g0; g < g1; g++) {
-			int64_t row = group_start(&job->codes, g), T = group_start(&job->codes, g + 1) - row;
+	for (int64_t k = 0; k < w->n_in; k += CHUNK_COLS) {
+		int64_t n = chunk_size(k, w->n_in, CHUNK_COLS);
 
-			a.x = packed_at(job, row, b, T);
-			a.acc = s->acc + (row - row0) * tiles * TILE_ROWS;
-			m->kernels->dot(w->type, (int)T)(&a);
+		a.n_blocks = (int)(n / BLOCK_COLS);
+		a.first = k == 0;
+		m->codes->unpack(w->type, panel_at(w, panel) + packed_offset(w->type, n_tiles, k), n_tiles, a.n_blocks, s->codes, s->scales, s->mins);
+		for (int r0 = 0; r0 < n_tiles; r0 += step) {
+			for (int i = 0; i < step; i++) {
+				int r = r0 + i < n_tiles ? r0 + i : 0;
+
+				a.panel.codes[i] = s->codes + r * CHUNK_BLOCKS * BLOCK_CODES;
+				a.panel.scales[i] = s->scales + r * CHUNK_BLOCKS * 2 * TILE_ROWS;
+				a.panel.mins[i] = s->mins + r * CHUNK_BLOCKS * 2 * TILE_ROWS;
+			}
+			for (int g = g0; g < g1; g++) {
+				int64_t row = group_start(&job->codes, g), T = group_start(&job->codes, g + 1) - row;
+
+				a.x = packed_at(job, row, k, n);
+				a.acc = s->acc + (row - row0) * PANEL_ROWS + r0 * TILE_ROWS;
+				m->kernels->dot(w->type, (int)T)(&a);
+			}
 		}
 	}
 }
 
-static const float *float_panel(const struct cpu_matmul *m, const struct cpu_weight *w, const uint8_t *tile, int64_t k, int n, float *scratch)
+/* n columns of a panel from k on as f32 [n][n_tiles * 16], in scratch or where they are */
+static const float *float_weights(const struct cpu_matmul *m, const struct cpu_weight *w, int64_t panel, int64_t k, int64_t n, float *scratch)
 {
-	if (w->type->planes)
-		m->codes->decode(w->type, tile, k / BLOCK_COLS, n / BLOCK_COLS, scratch);
-	else if (w->type->type == TENSOR_F32)
-		return (const float *)(const void *)tile + k * TILE_ROWS;
+	const int n_tiles = panel_tiles(w, panel), width = n_tiles * TILE_ROWS;
+	const uint8_t *src = panel_at(w, panel) + packed_offset(w->type, n_tiles, k);
+
+	if (w->type->type == TENSOR_F32)
+		return (const float *)(const void *)src;
+	if (!w->type->planes)
+		m->codes->widen(w->type->type, src, n * n_tiles, scratch);
 	else
-		m->codes->widen(w->type->type, tile + (size_t)k * TILE_ROWS * 2, n, scratch);
+		for (int r = 0; r < n_tiles; r++)
+			m->codes->decode(w->type, src, n_tiles, r, (int)(n / BLOCK_COLS), scratch + r * TILE_ROWS, width);
 	return scratch;
 }
 
-static void float_item(const struct linear_job *job, const struct cpu_weight *w, int64_t panel, int g0, int g1, struct scratch *s)
+static void float_panel(const struct linear_job *job, const struct cpu_weight *w, int64_t panel, int g0, int g1, struct scratch *s)
 {
 	const struct cpu_matmul *m = job->m;
-	const int tiles = m->kernels->float_tiles;
+	const int n_tiles = panel_tiles(w, panel), step = m->kernels->float_tiles;
 	const int64_t row0 = group_start(&job->floats, g0);
-	struct float_args a;
+	struct float_args a = {.w_stride = n_tiles * TILE_ROWS};
 
-	for (int64_t k = 0; k < w->n_in; k += PANEL_COLUMNS) {
-		a.n_cols = w->n_in - k < PANEL_COLUMNS ? (int)(w->n_in - k) : PANEL_COLUMNS;
+	for (int64_t k = 0; k < w->n_in; k += FLOAT_CHUNK_COLS) {
+		int64_t n = chunk_size(k, w->n_in, FLOAT_CHUNK_COLS);
+		const float *values = float_weights(m, w, panel, k, n, s->floats);
+
+		a.n_cols = (int)n;
 		a.first = k == 0;
-		for (int r = 0; r < tiles; r++)
-			a.w[r] = float_panel(m, w, tile_at(w, panel * tiles + r), k, a.n_cols, s->floats[r]);
-		for (int g = g0; g < g1; g++) {
-			int64_t row = group_start(&job->floats, g), T = group_start(&job->floats, g + 1) - row;
+		for (int r0 = 0; r0 < n_tiles; r0 += step) {
+			for (int i = 0; i < step; i++)
+				a.w[i] = values + (r0 + i < n_tiles ? r0 + i : 0) * TILE_ROWS;
+			for (int g = g0; g < g1; g++) {
+				int64_t row = group_start(&job->floats, g), T = group_start(&job->floats, g + 1) - row;
 
-			a.x = m->x.floats + row * w->n_in + k * T;
-			a.acc = s->acc + (row - row0) * tiles * TILE_ROWS;
-			m->kernels->dot_f32((int)T)(&a);
+				a.x = floats_at(job, row, k, n);
+				a.acc = s->acc + (row - row0) * PANEL_ROWS + r0 * TILE_ROWS;
+				m->kernels->dot_f32((int)T)(&a);
+			}
 		}
 	}
+}
+
+static size_t n_items_of(const struct linear_job *job, const struct cpu_weight *w)
+{
+	return (size_t)((w->n_panels + job->panels_per_item - 1) / job->panels_per_item) * (size_t)job->splits;
 }
 
 static void linear_item(const struct linear_job *job, size_t item, struct scratch *s)
@@ -348,33 +383,32 @@ static void linear_item(const struct linear_job *job, size_t item, struct scratc
 	const struct cpu_matmul *m = job->m;
 	const struct cpu_linear_out *o = job->outs;
 	const struct grouping *g;
-	int64_t panel, row0, row1, n;
-	int tiles, integer, split, g0, g1;
+	int64_t panel, end, row0, n_rows;
+	int integer, split, g0, g1;
 
-	while (item >= (size_t)n_panels(m, o->w) * (size_t)job->splits) {
-		item -= (size_t)n_panels(m, o->w) * (size_t)job->splits;
-		o++;
-	}
-	panel = (int64_t)(item / (size_t)job->splits);
+	for (; item >= n_items_of(job, o->w); o++)
+		item -= n_items_of(job, o->w);
+	panel = (int64_t)(item / (size_t)job->splits) * job->panels_per_item;
 	split = (int)(item % (size_t)job->splits);
 	integer = is_integer(m, o->w);
 	g = integer ? &job->codes : &job->floats;
-	tiles = integer ? m->kernels->tiles : m->kernels->float_tiles;
 	g0 = (int)((int64_t)g->n_groups * split / job->splits);
 	g1 = (int)((int64_t)g->n_groups * (split + 1) / job->splits);
 	if (g0 == g1)
 		return;
-	if (integer)
-		integer_item(job, o->w, panel, g0, g1, s);
-	else
-		float_item(job, o->w, panel, g0, g1, s);
 	row0 = group_start(g, g0);
-	row1 = group_start(g, g1);
-	n = o->w->n_out - panel * tiles * TILE_ROWS;
-	if (n > tiles * TILE_ROWS)
-		n = tiles * TILE_ROWS;
-	m->codes->store(s->acc, tiles * TILE_ROWS, (int)(row1 - row0), (int)n, o->bias ? o->bias + panel * tiles * TILE_ROWS : NULL,
-	                o->accumulate, o->out + row0 * o->w->n_out + panel * tiles * TILE_ROWS, o->w->n_out);
+	n_rows = group_start(g, g1) - row0;
+	end = panel + job->panels_per_item < o->w->n_panels ? panel + job->panels_per_item : o->w->n_panels;
+	for (; panel < end; panel++) {
+		int64_t first = panel * PANEL_ROWS, n = o->w->n_out - first;
+
+		if (integer)
+			integer_panel(job, o->w, panel, g0, g1, s);
+		else
+			float_panel(job, o->w, panel, g0, g1, s);
+		m->codes->store(s->acc, (int)n_rows, (int)(n < PANEL_ROWS ? n : PANEL_ROWS), o->bias ? o->bias + first : NULL, o->accumulate,
+		                o->out + row0 * o->w->n_out + first, o->w->n_out);
+	}
 }
 
 static void linear_run(void *arg, int thread, int n_threads)
@@ -383,16 +417,33 @@ static void linear_run(void *arg, int thread, int n_threads)
 	size_t i;
 
 	while ((i = work_counter_take(&job->next[0], 1)) < job->n_items[0])
-		pack_group(job, i);
+		pack_x(job, i);
 	workers_barrier(job->m->workers);
 	while ((i = work_counter_take(&job->next[1], 1)) < job->n_items[1])
 		linear_item(job, i, &job->m->scratch[thread]);
 }
 
+/* Enough items for all threads: few rows take several panels at once, for the sake of long reads; where panels are few, their rows are
+ * shared. */
+static void cut_items(struct linear_job *job, int64_t n_panels)
+{
+	int64_t wanted = (int64_t)workers_count(job->m->workers) * ITEMS_PER_THREAD;
+	int64_t fewest = (job->n_rows + ITEM_TOKENS - MAX_GROUP - 1) / (ITEM_TOKENS - MAX_GROUP), splits = (wanted + n_panels - 1) / n_panels;
+
+	if (splits > job->n_rows / SPLIT_TOKENS)
+		splits = job->n_rows / SPLIT_TOKENS;
+	job->splits = (int)(splits > fewest ? splits : fewest);
+	job->panels_per_item = job->splits > 1 ? 1 : n_panels / wanted;
+	if (job->panels_per_item > ITEM_PANELS)
+		job->panels_per_item = ITEM_PANELS;
+	if (job->panels_per_item < 1)
+		job->panels_per_item = 1;
+}
+
 void cpu_linear(struct cpu_matmul *m, const float *x, int32_t n_rows, const struct cpu_linear_out *outs, int n_outs)
 {
-	struct linear_job job = {.m = m, .x = x, .n_rows = n_rows, .outs = outs, .n_outs = n_outs, .n_in = outs[0].w->n_in};
-	int64_t panels = 0, wanted = (int64_t)workers_count(m->workers) * ITEMS_PER_THREAD, fewest, splits;
+	struct linear_job job = {.m = m, .x = x, .n_rows = n_rows, .n_in = outs[0].w->n_in, .outs = outs};
+	int64_t n_panels = 0;
 
 	if (n_rows <= 0)
 		return;
@@ -405,16 +456,13 @@ void cpu_linear(struct cpu_matmul *m, const float *x, int32_t n_rows, const stru
 			job.codes = make_groups(n_rows, m->kernels->tokens);
 		else
 			job.floats = make_groups(n_rows, m->kernels->float_tokens);
-		panels += n_panels(m, outs[i].w);
+		n_panels += outs[i].w->n_panels;
 	}
-	/* Few panels for many threads: share each panel's rows, but not below what pays for unpacking it again. */
-	fewest = (n_rows + ITEM_TOKENS - MAX_GROUP - 1) / (ITEM_TOKENS - MAX_GROUP);
-	splits = (wanted + panels - 1) / panels;
-	if (splits > n_rows / 32)
-		splits = n_rows / 32;
-	job.splits = (int)(splits > fewest ? splits : fewest);
-	job.n_items[0] = (size_t)(job.codes.n_groups + job.floats.n_groups);
-	job.n_items[1] = (size_t)(panels * job.splits);
+	cut_items(&job, n_panels);
+	for (int i = 0; i < n_outs; i++)
+		job.n_items[1] += n_items_of(&job, outs[i].w);
+	job.n_items[0] = (size_t)job.codes.n_groups * n_chunks(job.n_in, CHUNK_COLS);
+	job.n_items[0] += (size_t)job.floats.n_groups * n_chunks(job.n_in, FLOAT_CHUNK_COLS);
 	work_counter_reset(&job.next[0]);
 	work_counter_reset(&job.next[1]);
 	workers_run(m->workers, linear_run, &job);
@@ -433,15 +481,19 @@ struct embed_job {
 static void embed_row(const struct embed_job *job, int32_t id, float *scratch, float *out)
 {
 	const struct cpu_weight *w = job->w;
-	const uint8_t *tile = w->data + (size_t)(id / TILE_ROWS) * w->tile_bytes;
-	const int n = EMBED_BLOCKS * BLOCK_COLS;
+	const int n_tiles = panel_tiles(w, id / PANEL_ROWS), r = id % PANEL_ROWS / TILE_ROWS, lane = id % TILE_ROWS;
 
-	for (int64_t k = 0; k < w->n_in; k += n) {
-		int left = w->n_in - k < n ? (int)(w->n_in - k) : n;
-		const float *values = float_panel(job->m, w, tile, k, left, scratch);
+	for (int64_t k = 0; k < w->n_in; k += FLOAT_CHUNK_COLS) {
+		int64_t n = chunk_size(k, w->n_in, FLOAT_CHUNK_COLS), stride = w->type->planes ? TILE_ROWS : n_tiles * TILE_ROWS;
+		const float *values = scratch + lane;
 
-		for (int i = 0; i < left; i++)
-			out[k + i] = values[i * TILE_ROWS + id % TILE_ROWS] * job->scale;
+		if (w->type->planes)
+			job->m->codes->decode(w->type, panel_at(w, id / PANEL_ROWS) + packed_offset(w->type, n_tiles, k), n_tiles, r,
+			                      (int)(n / BLOCK_COLS), scratch, TILE_ROWS);
+		else
+			values = float_weights(job->m, w, id / PANEL_ROWS, k, n, scratch) + id % PANEL_ROWS;
+		for (int64_t i = 0; i < n; i++)
+			out[k + i] = values[i * stride] * job->scale;
 	}
 }
 
@@ -451,7 +503,7 @@ static void embed_run(void *arg, int thread, int n_threads)
 	size_t i;
 
 	while ((i = work_counter_take(&job->next, 1)) < job->n)
-		embed_row(job, job->ids[i], job->m->scratch[thread].floats[0], job->out + i * (size_t)job->w->n_in);
+		embed_row(job, job->ids[i], job->m->scratch[thread].floats, job->out + i * (size_t)job->w->n_in);
 }
 
 void cpu_embed(struct cpu_matmul *m, const struct cpu_weight *w, const int32_t *ids, int32_t n, float scale, float *out)

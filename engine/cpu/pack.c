@@ -1,4 +1,4 @@
-/* pack.c: from the file's blocks (ggml's formats, github.com/ggml-org/ggml, ggml-common.h) to tiles of 16 rows (packed.h).
+/* pack.c: from the file's blocks (ggml's formats, github.com/ggml-org/ggml, ggml-common.h) to panels of two tiles (packed.h).
  * A block of 32 columns is taken as eight dwords of four codes, four columns at a time by word arithmetic: loading a model
  * should cost little more than reading it. */
 #include "engine/cpu/packed.h"
@@ -40,6 +40,13 @@ size_t packed_tile_bytes(const struct packed_type *p, int64_t n_in)
 	if (!p->planes)
 		return (size_t)n_in * TILE_ROWS * (size_t)tensor_type_bytes(p->type);
 	return (size_t)((n_in / BLOCK_COLS + p->unit_blocks - 1) / p->unit_blocks) * (size_t)p->unit_bytes;
+}
+
+size_t packed_offset(const struct packed_type *p, int n_tiles, int64_t column)
+{
+	if (!p->planes)
+		return (size_t)column * (size_t)n_tiles * TILE_ROWS * (size_t)tensor_type_bytes(p->type);
+	return (size_t)(column / BLOCK_COLS / p->unit_blocks) * (size_t)n_tiles * (size_t)p->unit_bytes;
 }
 
 static inline uint32_t dword(const uint8_t *p)
@@ -250,7 +257,8 @@ static void put_scales(enum tensor_type t, uint8_t *dst, int b, int row, const u
 	}
 }
 
-static void pack_codes(const struct packed_type *p, const struct tensor *t, int64_t row0, int n_rows, uint8_t *tile)
+/* Rows of tile r of a panel. */
+static void pack_codes(const struct packed_type *p, const struct tensor *t, int64_t row0, int n_rows, uint8_t *panel, int n_tiles, int r)
 {
 	int64_t n_blocks = t->shape[1] / BLOCK_COLS;
 	size_t row_bytes = tensor_row_bytes(p->type, t->shape[1]), file_bytes = (size_t)tensor_type_bytes(p->type);
@@ -258,7 +266,8 @@ static void pack_codes(const struct packed_type *p, const struct tensor *t, int6
 	uint32_t c[8];
 
 	for (int64_t first = 0; first < n_blocks; first += p->unit_blocks) {
-		uint8_t *unit = tile + first / p->unit_blocks * p->unit_bytes, *scales = unit + p->unit_blocks * p->block_bytes;
+		uint8_t *unit = panel + packed_offset(p, n_tiles, first * BLOCK_COLS) + r * p->unit_bytes;
+		uint8_t *scales = unit + p->unit_blocks * p->block_bytes;
 
 		for (int row = 0; row < n_rows; row++) {
 			const uint8_t *src = (const uint8_t *)t->data + (size_t)(row0 + row) * row_bytes + (size_t)(first / in_file) * file_bytes;
@@ -275,10 +284,10 @@ static void pack_codes(const struct packed_type *p, const struct tensor *t, int6
 	}
 }
 
-/* Rows become lanes: transpose in squares of 16, one cache line a side. */
-static void pack_floats(const struct packed_type *p, const struct tensor *t, int64_t row0, int n_rows, uint8_t *tile)
+/* Rows become lanes: transpose in squares of 16. */
+static void pack_floats(const struct packed_type *p, const struct tensor *t, int64_t row0, int n_rows, uint8_t *panel, int n_tiles, int r)
 {
-	int64_t n_in = t->shape[1];
+	int64_t n_in = t->shape[1], stride = n_tiles * TILE_ROWS;
 	size_t size = (size_t)tensor_type_bytes(p->type);
 
 	for (int64_t k0 = 0; k0 < n_in; k0 += 16) {
@@ -286,23 +295,26 @@ static void pack_floats(const struct packed_type *p, const struct tensor *t, int
 
 		for (int row = 0; row < n_rows; row++) {
 			const uint8_t *src = (const uint8_t *)t->data + (size_t)(row0 + row) * (size_t)n_in * size;
+			int64_t lane = r * TILE_ROWS + row;
 
 			for (int64_t k = k0; k < end; k++)
 				if (size == 4)
-					memcpy(tile + (size_t)(k * TILE_ROWS + row) * 4, src + (size_t)k * 4, 4);
+					memcpy(panel + (size_t)(k * stride + lane) * 4, src + (size_t)k * 4, 4);
 				else
-					memcpy(tile + (size_t)(k * TILE_ROWS + row) * 2, src + (size_t)k * 2, 2);
+					memcpy(panel + (size_t)(k * stride + lane) * 2, src + (size_t)k * 2, 2);
 		}
 	}
 }
 
-void pack_tile(const struct packed_type *p, const struct tensor *t, int64_t row0, uint8_t *tile)
+void pack_panel(const struct packed_type *p, const struct tensor *t, int64_t row0, int n_tiles, uint8_t *panel)
 {
-	int64_t left = t->shape[0] - row0;
-	int n_rows = left < TILE_ROWS ? (int)left : TILE_ROWS;
+	for (int r = 0; r < n_tiles; r++, row0 += TILE_ROWS) {
+		int64_t left = t->shape[0] - row0;
+		int n_rows = left < TILE_ROWS ? (int)left : TILE_ROWS;
 
-	if (p->planes)
-		pack_codes(p, t, row0, n_rows, tile);
-	else
-		pack_floats(p, t, row0, n_rows, tile);
+		if (p->planes)
+			pack_codes(p, t, row0, n_rows, panel, n_tiles, r);
+		else
+			pack_floats(p, t, row0, n_rows, panel, n_tiles, r);
+	}
 }

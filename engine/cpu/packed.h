@@ -1,7 +1,7 @@
 /* packed.h: how weights lie in memory for the CPU's matrix products, and the kernels that read them. Private to engine/cpu.
  *
- * A quantised matrix is cut into tiles of 16 rows and each row into blocks of 32 columns. The codes of a block in a tile are eight
- * "code vectors" of 64 bytes, vector g holding columns 4g .. 4g+3 of all rows:
+ * A matrix is cut into tiles of 16 rows and each row into blocks of 32 columns. The codes of a block in a tile are eight "code vectors"
+ * of 64 bytes, vector g holding columns 4g .. 4g+3 of all rows:
  *
  *     vector g = [row 0: 4 codes][row 1: 4 codes] ... [row 15: 4 codes]         unsigned, ready for vpdpbusd or vpmaddubsw
  *
@@ -22,13 +22,17 @@
  *     Q3_K Q6_K        sc i8 [16][16], d f16 [16]
  *     Q8_K             d f32 [16]
  *
- * A weight's value is scale * (code - offset) + min with scale and min per row and block (or half block: subs = 2). Everything
- * is padded to 64 bytes; what pads (rows beyond n_out, the last half unit) has scale 0.
+ * A weight's value is scale * (code - offset) + min with scale and min per row and block (or half block: subs = 2). A unit is padded
+ * to 64 bytes; what pads (rows beyond n_out, the last half unit) has scale 0.
  *
- * Float matrices: [tile][column][16 rows] in the file's type.
+ * Two tiles make a panel (the last may be one), stored in the order in which it is computed, so that memory is read as one stream:
  *
- * Activations are packed by groups of up to `tokens` rows, so that a kernel walks one pointer: codes [n_in/4][T] dwords of four int8,
- * scales and sums [n_blocks][T]; floats [n_in][T].
+ *     quantised: [panel][unit][tile]      float types: [panel][column][tile][16 rows] in the file's type
+ *
+ * Activations are cut likewise into chunks of columns, and the rows into groups of T, as many as a register tile takes; a kernel
+ * walks one pointer, and the groups that one chunk of weights meets lie one after another:
+ *
+ *     codes [chunk][group][columns / 4][T] dwords of four int8     scales, sums [chunk][group][blocks][T]     floats [chunk][group][columns][T]
  */
 #ifndef TOKENMILL_ENGINE_PACKED_H
 #define TOKENMILL_ENGINE_PACKED_H
@@ -43,9 +47,11 @@ enum {
 	BLOCK_COLS = 32,
 	CODE_VECTOR = 64,  /* bytes */
 	BLOCK_CODES = 512, /* bytes of a block's unpacked codes */
-	MAX_PANEL_TILES = 2,
-	PANEL_BLOCKS = 32,   /* most blocks in a panel, all its tiles together: codes stay in half of the L1 cache */
-	PANEL_COLUMNS = 256, /* of a float panel */
+	PANEL_TILES = 2,
+	PANEL_ROWS = 32,
+	CHUNK_BLOCKS = 16, /* of a panel: 16 KiB of codes, half of a small L1 cache */
+	CHUNK_COLS = CHUNK_BLOCKS * BLOCK_COLS,
+	FLOAT_CHUNK_COLS = 256, /* of a float panel: 32 KiB */
 	MAX_GROUP = 16,
 };
 
@@ -65,56 +71,57 @@ struct packed_type {
 /* NULL: not a type that can be packed. */
 const struct packed_type *packed_type_find(enum tensor_type t);
 
-/* Fill one tile: rows row0 .. row0+15 of t (fewer at the end). */
-void pack_tile(const struct packed_type *p, const struct tensor *t, int64_t row0, uint8_t *tile);
+/* Fill one panel of n_tiles: rows row0 .. row0 + 16 n_tiles - 1 of t (fewer at the end). */
+void pack_panel(const struct packed_type *p, const struct tensor *t, int64_t row0, int n_tiles, uint8_t *panel);
 size_t packed_tile_bytes(const struct packed_type *p, int64_t n_in);
+/* Bytes from a panel's start to its column (a multiple of the unit). */
+size_t packed_offset(const struct packed_type *p, int n_tiles, int64_t column);
 
-/* Activations of `fast`; group arrays lie one after another: the group whose first token is r starts at r times the row's size. */
+/* Activations, or a place among them. */
 struct packed_x {
-	int32_t *codes;      /* [n_in/4][T], four int8 each */
-	float *scale;        /* [n_blocks][T] */
-	int32_t *neg_sum[2]; /* minus the sum of the codes: [0] per 32 columns [n_blocks][T], [1] per 16 [2 n_blocks][T] */
+	int32_t *codes;      /* four int8 each */
+	float *scale;
+	int32_t *neg_sum[2]; /* minus the sum of the codes: [0] per 32 columns, [1] per 16 */
 	float *min_sum[2];   /* scale * sum, likewise */
-	float *floats;       /* [n_in][T] */
 };
 
-/* One panel: up to MAX_PANEL_TILES tiles, a run of blocks, unpacked. */
+/* One chunk of a panel, unpacked. A missing second tile is the first again. */
 struct panel {
-	uint8_t *codes[MAX_PANEL_TILES]; /* [blocks][8][64] */
-	float *scales[MAX_PANEL_TILES];  /* [blocks * subs][16] */
-	float *mins[MAX_PANEL_TILES];    /* [blocks * subs][16]? */
+	const uint8_t *codes[PANEL_TILES]; /* [blocks][8][64] */
+	const float *scales[PANEL_TILES];  /* [blocks * subs][16] */
+	const float *mins[PANEL_TILES];    /* [blocks * subs][16]? */
 };
-
 struct dot_args {
-	const struct panel *panel;
-	struct packed_x x; /* at the group's and panel's first block */
+	struct panel panel; /* from the first tile to be computed on */
+	struct packed_x x;  /* at the group's and chunk's place */
 	int n_blocks;
-	int offset_shift;
-	int first;         /* the sums start at 0, not at what acc holds */
-	float *acc;        /* [T][tiles * 16] */
+	int first;          /* the sums start at 0, not at what acc holds */
+	float *acc;         /* [T][PANEL_ROWS], at the tile */
 };
 struct float_args {
-	const void *w[MAX_PANEL_TILES]; /* [n_cols][16] */
-	const float *x;                 /* [n_cols][T] */
+	const float *w[PANEL_TILES]; /* [n_cols][w_stride], at the tile */
+	int w_stride;
+	const float *x;              /* [n_cols][T] */
 	int n_cols;
 	int first;
-	float *acc; /* [T][tiles * 16] */
+	float *acc; /* [T][PANEL_ROWS], at the tile */
 };
 typedef void (*dot_fn)(const struct dot_args *a);
 typedef void (*float_fn)(const struct float_args *a);
 
 /* Two tables per instruction set: what surrounds the products (kernels_codes.c), and the products (kernels_matmul.c). */
 struct codes_kernels {
-	/* x [n_tokens, n_in], row stride in floats; T = n_tokens; out points at the group. n_in is a multiple of 32. */
-	void (*quantize)(const float *x, int64_t stride, int n_tokens, int64_t n_in, const struct packed_x *out);
-	/* Blocks first .. first + n - 1 of a tile; first is a multiple of the unit. */
-	void (*unpack)(const struct packed_type *p, const uint8_t *tile, int64_t first, int n, uint8_t *codes, float *scales, float *mins);
-	/* The same as f32 values, bit-equal to dequantize_row: out [n * 32][16] */
-	void (*decode)(const struct packed_type *p, const uint8_t *tile, int64_t first, int n, float *out);
+	/* n_blocks blocks of n_tokens rows of x (row stride in floats). out points at their place, T is n_tokens. */
+	void (*quantize)(const float *x, int64_t stride, int n_tokens, int n_blocks, const struct packed_x *out);
+	/* n_blocks of a panel from src (a unit) on: codes of tile r at codes + r * CHUNK_BLOCKS * BLOCK_CODES, scales and minima at
+	 * r * CHUNK_BLOCKS * 2 * TILE_ROWS. As many bytes behind them are asked for from memory. */
+	void (*unpack)(const struct packed_type *p, const uint8_t *src, int n_tiles, int n_blocks, uint8_t *codes, float *scales, float *mins);
+	/* Tile r of the same as f32 values, bit-equal to dequantize_row: out [n_blocks * 32] rows of stride floats */
+	void (*decode)(const struct packed_type *p, const uint8_t *src, int n_tiles, int r, int n_blocks, float *out, int stride);
 	/* Float types: src [n][16] to f32 */
 	void (*widen)(enum tensor_type t, const void *src, int64_t n, float *out);
-	/* out [n_tokens rows of stride floats] = acc [n_tokens][width] (+ bias) (+ out), first n columns */
-	void (*store)(const float *acc, int width, int n_tokens, int n, const float *bias, int accumulate, float *out, int64_t stride);
+	/* out [n_tokens rows of stride floats] = acc [n_tokens][PANEL_ROWS] (+ bias) (+ out), first n columns */
+	void (*store)(const float *acc, int n_tokens, int n, const float *bias, int accumulate, float *out, int64_t stride);
 };
 struct matmul_kernels {
 	int tiles, tokens;             /* register tile of the integer kernel */
