@@ -161,6 +161,7 @@ void job_close(struct job *j)
 	if (j->open)
 		BUG("job closed while a shard is open");
 	database_close(&j->plan);
+	pick_free(j->pick);
 	free(j->shards);
 	free(j->spec);
 	free(j->dir);

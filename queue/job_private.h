@@ -27,7 +27,10 @@ struct job {
 		int is_done; /* once true always true */
 	} *shards;           /* [n_shards] */
 	struct shard *open;  /* handles, linked by next_open */
+	struct pick *pick;   /* what the last look at all shards found; NULL before the first */
 };
+
+void pick_free(struct pick *p);
 
 /* Paths, malloc'd. */
 char *job_path(const struct job *j, const char *name);

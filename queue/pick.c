@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "queue/shard_private.h"
 
 enum rank {
@@ -35,6 +36,12 @@ struct candidate {
 	int epoch;
 	enum claimant claimant;
 	int n_temporary;
+};
+
+struct pick {
+	int worker; /* whose ranks these are */
+	struct candidate *candidates;
+	size_t n, cap, next;
 };
 
 /* Fill *c for a shard. 0 or -1. */
@@ -120,26 +127,54 @@ static int try_claim(struct job *j, const struct candidate *c, const struct job_
 	return rc;
 }
 
+/* Look at every shard that is not known to be done, best first. */
+static int look_at_all(struct job *j, const struct job_worker *w, struct err *err)
+{
+	struct pick *p = j->pick;
+
+	if (!p)
+		p = j->pick = xcalloc(1, sizeof(*p));
+	p->n = p->next = 0;
+	p->worker = w->index;
+	for (int64_t i = 0; i < j->n_shards; i++) {
+		if (j->shards[i].is_done)
+			continue;
+		MEM_GROW(p->candidates, p->cap, p->n + 1);
+		if (look_at_shard(j, i, w, &p->candidates[p->n], err) < 0) {
+			p->n = 0;
+			return -1;
+		}
+		if (p->candidates[p->n].rank != RANK_NOT)
+			p->n++;
+	}
+	if (p->n > 1)
+		qsort(p->candidates, p->n, sizeof(*p->candidates), by_rank);
+	return 0;
+}
+
+void pick_free(struct pick *p)
+{
+	if (p)
+		free(p->candidates);
+	free(p);
+}
+
+/* One look serves many claims: a job of thousands of shards is not listed anew for each. What was seen may be old by now, but any change of a
+ * shard begins with a claim, and then try_claim finds the number taken. */
 int job_claim(struct job *j, const struct job_worker *w, struct shard **out, struct err *err)
 {
-	struct candidate *all = calloc((size_t)j->n_shards + 1, sizeof(*all));
-	size_t n = 0;
 	int rc = 0;
 
 	*out = NULL;
-	if (!all)
-		return err_set(err, ERR_ENGINE, "no memory for %" PRId64 " shards", j->n_shards);
-	for (int64_t i = 0; i < j->n_shards && rc == 0; i++) {
-		if (j->shards[i].is_done)
-			continue;
-		rc = look_at_shard(j, i, w, &all[n], err);
-		if (all[n].rank != RANK_NOT)
-			n++;
+	if (j->pick && j->pick->worker != w->index)
+		j->pick->n = j->pick->next = 0;
+	/* Looks that find only what others then take first are repeated, but not for ever. */
+	for (int looks = 0; rc == 0;) {
+		if (!j->pick || j->pick->next == j->pick->n) {
+			if (looks++ == 3 || (rc = look_at_all(j, w, err)) < 0 || j->pick->n == 0)
+				break;
+		}
+		rc = try_claim(j, &j->pick->candidates[j->pick->next++], w, out, err);
 	}
-	if (rc == 0 && n > 1)
-		qsort(all, n, sizeof(*all), by_rank);
-	for (size_t i = 0; i < n && rc == 0; i++)
-		rc = try_claim(j, &all[i], w, out, err);
-	free(all);
 	return rc;
 }

@@ -97,6 +97,7 @@ static int clear_remains(struct job_plan *p, int published, struct err *err)
 		int64_t claim = name_number(names[i], "plan-claim");
 
 		if ((claim >= 0 && claim < p->claim_number) || name_number(names[i], "planning") >= 0 ||
+		    strncmp(names[i], "job.json.tmp-", 13) == 0 ||
 		    (published && (strcmp(names[i], "plan.db") == 0 || strcmp(names[i], "shards") == 0))) {
 			char *path = path_format("%s/%s", p->dir, names[i]);
 

@@ -19,9 +19,10 @@ void shard_line_write(struct buf *out, int64_t row, const struct plan_row *p)
 	start = out->len;
 	buf_add(out, p->input, p->n_input);
 	/* In valid JSON a raw line break can only stand between tokens. */
-	for (size_t i = start; i < out->len; i++)
-		if (out->data[i] == '\n' || out->data[i] == '\r')
-			out->data[i] = ' ';
+	for (char *s; (s = memchr(out->data + start, '\n', out->len - start)) != NULL;)
+		*s = ' ';
+	for (char *s; (s = memchr(out->data + start, '\r', out->len - start)) != NULL;)
+		*s = ' ';
 	buf_adds(out, "}\n");
 }
 

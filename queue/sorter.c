@@ -142,7 +142,7 @@ static int spill(struct sorter *s, struct err *err)
 	int rc = 0;
 
 	if (s->fd < 0) {
-		s->fd = open(s->path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+		s->fd = open(s->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 		if (s->fd < 0)
 			return err_sys(err, ERR_STORAGE, "%s", s->path);
 	}

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "queue/job_private.h"
@@ -154,6 +155,23 @@ static int compare(struct job *j, struct ledger *l, struct merged_lines m[2], yy
 	return check_usage(j, l, manifest, err);
 }
 
+/* Room for the sort: in the job, where there is space for what is as large as the results; a job that we may only read is verified with the
+ * system's directory for temporary files. *spill is malloc'd. */
+static int find_room(struct job *j, struct workplace *w, char **spill, struct err *err)
+{
+	struct err refused = {0};
+	const char *tmp = getenv("TMPDIR");
+
+	if (workplace_open(w, j, "verifying", &refused) == 0) {
+		*spill = path_format("%s/results.spill", w->dir);
+		return 0;
+	}
+	if (access(j->dir, W_OK) == 0)
+		return err_set(err, refused.code, "%s", refused.msg);
+	*spill = path_format("%s/tokenmill-verify-%ld-%lld.spill", tmp && *tmp ? tmp : "/tmp", (long)getpid(), (long long)clock_unix_ms());
+	return 0;
+}
+
 int job_verify(struct job *j, struct err *err)
 {
 	struct merged_lines m[2] = {{.name = "results.jsonl"}, {.name = "errors.jsonl"}};
@@ -170,13 +188,12 @@ int job_verify(struct job *j, struct err *err)
 		free(path);
 		rc = m[i].reader ? 0 : -1;
 	}
+	path = NULL;
 	if (rc == 0)
-		rc = workplace_open(&w, j, "verifying", err);
-	if (rc == 0) {
-		path = path_format("%s/results.spill", w.dir);
+		rc = find_room(j, &w, &path, err);
+	if (rc == 0)
 		rc = ledger_open(&l, j, path, err);
-		free(path);
-	}
+	free(path);
 	if (rc == 0)
 		rc = compare(j, &l, m, yyjson_doc_get_root(manifest), err);
 	ledger_close(&l);

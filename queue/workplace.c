@@ -8,6 +8,18 @@
 #include "base/file.h"
 #include "queue/job_private.h"
 
+/* A claim that its maker did not live to publish: it says itself whose it was. A torn one stays; it is a few bytes, and never read. */
+static void sweep_unborn(struct job *j, const char *name)
+{
+	char *path = job_path(j, name);
+	struct err ignored = {0};
+	struct claim maker;
+
+	if (claim_read(&maker, path, &ignored) == 0 && claim_claimant(&maker) == CLAIMANT_GONE)
+		unlink(path);
+	free(path);
+}
+
 /* Remove what dead processes left, and tell the highest number in use. */
 static int sweep(struct job *j, const char *kind, const char *claim_kind, int64_t *highest, struct err *err)
 {
@@ -21,8 +33,11 @@ static int sweep(struct job *j, const char *kind, const char *claim_kind, int64_
 		struct claim holder;
 		char *path, *dir;
 
-		if (number < 0)
+		if (number < 0) {
+			if (strncmp(names[i], claim_kind, strlen(claim_kind)) == 0 && strstr(names[i], ".tmp-"))
+				sweep_unborn(j, names[i]);
 			continue;
+		}
 		if (number > *highest)
 			*highest = number;
 		path = job_path(j, names[i]);

@@ -649,6 +649,13 @@ TEST(small_disk)
 		/* It merges again beside what is merged. */
 		CHECK_INT(mount("none", "small", "tmpfs", MS_REMOUNT, "size=32m"), 0);
 		merge_and_check("small/job", &r);
+		/* Whole, and to be read only. */
+		CHECK_INT(mount("none", "small", "tmpfs", MS_REMOUNT | MS_RDONLY, "size=32m"), 0);
+		struct err err = {0};
+		struct job *j = job_open("small/job", &err);
+		CHECK_OK(j ? job_verify(j, &err) : -1, err);
+		CHECK_INT(j ? job_merge(j, NULL, &err) : 0, -1);
+		CHECK_INT(err.code, ERR_STORAGE);
 		fflush(stdout);
 		_exit(check_failed_now);
 	}

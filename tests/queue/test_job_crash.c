@@ -73,8 +73,9 @@ static void check_whole(const char *dir, const struct rig *r)
 		printf("%s\n", err.msg);
 	job_close(j);
 	CHECK(rig_check(dir, r));
-	/* No process lives, so nothing temporary may be left. */
-	snprintf(command, sizeof(command), "find %s -name 'merging*' -o -name 'planning*' -o -name 'plan-claim*' -o -name 'verifying*' | head -5", dir);
+	/* No process lives, so nobody's workplace may be left (but a file that was torn while it was made may). */
+	snprintf(command, sizeof(command),
+	         "find %s ! -name '*.tmp-*' '(' -name 'merging*' -o -name 'planning*' -o -name 'plan-claim*' -o -name 'verifying*' ')' | head -5", dir);
 	FILE *f = popen(command, "r");
 	char left[256] = "";
 
@@ -213,7 +214,7 @@ TEST(dead_planner)
 		CHECK(file_exists("d/plan-claim-0001"));
 		CHECK_INT(system(state[i]), 0);
 		CHECK_INT(finish(start("d", &r, 0)), 0);
-		CHECK_INT(system("rm -f d/job.json.tmp-*; rm -f d/plan-claim-0001"), 0);
+		CHECK_INT(system("test -z \"$(ls d | grep tmp)\""), 0);
 		check_whole("d", &r);
 		rig_remove("d");
 	}
