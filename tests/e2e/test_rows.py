@@ -30,7 +30,7 @@ FAULTS = [
     (b'{"prompt": "\xff\xfe"}', ""),
     ("[" * 100000, ""),
     ('{"prompt": "a", "metadata": ' + '{"a":' * 5000 + "1" + "}" * 5000 + "}", ""),
-    ({"custom_id": 5, "prompt": "a"}, "custom_id"),
+    ({"custom_id": [5], "prompt": "a"}, "custom_id"),
     ({"prompt": 5}, "prompt"),
     ({"prompt": [1, "a"]}, "prompt"),
     ({"prompt": [-1]}, "prompt"),
@@ -74,7 +74,7 @@ FAULTS = [
     ({"custom_id": "m", "method": "GET", "url": "/v1/completions", "body": {"prompt": "a"}}, "method"),
     ({"custom_id": "nobody", "method": "POST", "url": "/v1/completions"}, "body"),
     (batch([], custom_id="listbody"), "body"),
-    (batch({"prompt": "a"}, custom_id="wrongbody"), "messages"),
+    (batch({"prompt": "a"}, custom_id="wrongbody"), "prompt"),
     ({"prompt": "word " * 20000}, "4096"),
     ({"prompt": "a", "max_tokens": 1000000}, ""),
 ]
