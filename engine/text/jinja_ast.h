@@ -17,10 +17,43 @@
 #include "engine/text/jinja_value.h"
 
 enum token_kind {
-	T_EOF, T_DATA, T_VARIABLE_BEGIN, T_VARIABLE_END, T_BLOCK_BEGIN, T_BLOCK_END, T_NAME, T_STRING, T_INTEGER, T_FLOAT,
+	T_EOF,
+	T_DATA,
+	T_VARIABLE_BEGIN,
+	T_VARIABLE_END,
+	T_BLOCK_BEGIN,
+	T_BLOCK_END,
+	T_NAME,
+	T_STRING,
+	T_INTEGER,
+	T_FLOAT,
 	/* operators */
-	T_ADD, T_SUB, T_MUL, T_DIV, T_FLOORDIV, T_MOD, T_POW, T_TILDE, T_LBRACKET, T_RBRACKET, T_LPAREN, T_RPAREN, T_LBRACE,
-	T_RBRACE, T_EQ, T_NE, T_GT, T_GE, T_LT, T_LE, T_ASSIGN, T_DOT, T_COLON, T_PIPE, T_COMMA, T_SEMICOLON,
+	T_ADD,
+	T_SUB,
+	T_MUL,
+	T_DIV,
+	T_FLOORDIV,
+	T_MOD,
+	T_POW,
+	T_TILDE,
+	T_LBRACKET,
+	T_RBRACKET,
+	T_LPAREN,
+	T_RPAREN,
+	T_LBRACE,
+	T_RBRACE,
+	T_EQ,
+	T_NE,
+	T_GT,
+	T_GE,
+	T_LT,
+	T_LE,
+	T_ASSIGN,
+	T_DOT,
+	T_COLON,
+	T_PIPE,
+	T_COMMA,
+	T_SEMICOLON,
 };
 
 struct token {
@@ -40,9 +73,9 @@ struct compile {
 	struct err *err;
 	int failed;
 	struct token_array tokens;
-	size_t at;    /* next token */
-	int depth;    /* of the parser's recursion */
-	int in_loop;  /* break and continue are allowed */
+	size_t at;   /* next token */
+	int depth;   /* of the parser's recursion */
+	int in_loop; /* break and continue are allowed */
 };
 /* Sets *err (ERR_MODEL, "chat template line N: ..."). Returns NULL for the caller to return. */
 void *compile_fail(struct compile *c, int line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
@@ -52,34 +85,46 @@ int jinja_lex(struct compile *c, const char *source, size_t n);
 
 enum node_kind {
 	/* expressions; a, b, c: operands, items: the list of them */
-	N_CONST,    /* value */
-	N_NAME,     /* name; up, slot */
-	N_NSREF,    /* name, attribute in value: a target of set */
-	N_TUPLE, N_LIST, /* items */
-	N_DICT,     /* items: key, value, key, value, ... */
-	N_NEG, N_POS, N_NOT, /* a */
-	N_AND, N_OR, N_ADD, N_SUB, N_MUL, N_DIV, N_FLOORDIV, N_MOD, N_POW, /* a, b */
-	N_CONCAT,   /* items */
-	N_COMPARE,  /* a, then items with their operators in ops */
-	N_COND,     /* a if b else c; c may be NULL */
-	N_FILTER,   /* a (NULL: the block's text), name, filter, args */
-	N_TEST,     /* a, name, test, args */
-	N_CALL,     /* a, args */
-	N_GETATTR,  /* a, name */
-	N_GETITEM,  /* a, b */
-	N_SLICE,    /* items of 3, each may be NULL; only as b of N_GETITEM */
+	N_CONST, /* value */
+	N_NAME,  /* name; up, slot */
+	N_NSREF, /* name, attribute in value: a target of set */
+	N_TUPLE,
+	N_LIST, /* items */
+	N_DICT, /* items: key, value, key, value, ... */
+	N_NEG,
+	N_POS,
+	N_NOT, /* a */
+	N_AND,
+	N_OR,
+	N_ADD,
+	N_SUB,
+	N_MUL,
+	N_DIV,
+	N_FLOORDIV,
+	N_MOD,
+	N_POW,     /* a, b */
+	N_CONCAT,  /* items */
+	N_COMPARE, /* a, then items with their operators in ops */
+	N_COND,    /* a if b else c; c may be NULL */
+	N_FILTER,  /* a (NULL: the block's text), name, filter, args */
+	N_TEST,    /* a, name, test, args */
+	N_CALL,    /* a, args */
+	N_GETATTR, /* a, name */
+	N_GETITEM, /* a, b */
+	N_SLICE,   /* items of 3, each may be NULL; only as b of N_GETITEM */
 	/* statements */
-	N_OUTPUT,   /* items; N_CONST among them is template text or a literal */
-	N_IF,       /* a, body, orelse; items: the elifs, N_IF with a and body */
-	N_FOR,      /* a: target, b: iterable, c: condition or NULL, body, orelse; scope, else_scope, test_scope, test_target */
-	N_SET,      /* a: target, b: value */
-	N_SET_BLOCK, /* a: target, c: filter or NULL, body, scope */
-	N_MACRO,    /* name, a: where it is stored, items: parameters (names), defaults, body, scope */
-	N_CALL_BLOCK, /* b: the call, macro in a */
+	N_OUTPUT,       /* items; N_CONST among them is template text or a literal */
+	N_IF,           /* a, body, orelse; items: the elifs, N_IF with a and body */
+	N_FOR,          /* a: target, b: iterable, c: condition or NULL, body, orelse; scope, else_scope, test_scope, test_target */
+	N_SET,          /* a: target, b: value */
+	N_SET_BLOCK,    /* a: target, c: filter or NULL, body, scope */
+	N_MACRO,        /* name, a: where it is stored, items: parameters (names), defaults, body, scope */
+	N_CALL_BLOCK,   /* b: the call, macro in a */
 	N_FILTER_BLOCK, /* c: filter, body, scope */
-	N_WITH,     /* items: targets, defaults: values, body, scope */
-	N_GENERATION, /* body, scope */
-	N_BREAK, N_CONTINUE,
+	N_WITH,         /* items: targets, defaults: values, body, scope */
+	N_GENERATION,   /* body, scope */
+	N_BREAK,
+	N_CONTINUE,
 };
 
 enum compare_op { CMP_EQ, CMP_NE, CMP_LT, CMP_LE, CMP_GT, CMP_GE, CMP_IN, CMP_NOT_IN };
@@ -100,10 +145,10 @@ struct call_args {
 struct node {
 	enum node_kind kind;
 	int line;
-	int height;            /* of the tree below; bounds the recursion of whatever walks over it */
-	int up, slot;          /* N_NAME, N_NSREF: frames up, slot there */
-	int recursive;         /* N_FOR; one that needs `loop` has slot_loop */
-	int explicit_caller;   /* N_MACRO: `caller` is among the parameters */
+	int height;          /* of the tree below; bounds the recursion of whatever walks over it */
+	int up, slot;        /* N_NAME, N_NSREF: frames up, slot there */
+	int recursive;       /* N_FOR; one that needs `loop` has slot_loop */
+	int explicit_caller; /* N_MACRO: `caller` is among the parameters */
 	int slot_loop, slot_caller, slot_kwargs, slot_varargs; /* in scope; -1: none */
 	const struct jstr *name;
 	struct jval value;
@@ -121,7 +166,7 @@ enum scope_load { LOAD_PARAMETER, LOAD_RESOLVE, LOAD_ALIAS, LOAD_UNDEFINED };
 struct scope_slot {
 	const struct jstr *name;
 	enum scope_load load;
-	int up, slot; /* LOAD_ALIAS */
+	int up, slot;           /* LOAD_ALIAS */
 	int referenced, stored; /* while analysing: has a reference; was assigned */
 };
 struct scope {

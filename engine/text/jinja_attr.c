@@ -1,5 +1,5 @@
-/* jinja_attr.c: attributes, subscripts and slices, as ImmutableSandboxedEnvironment allows them: methods that would change a list
- * or dict, and names with a leading underscore, are there but hidden (undefined, and an error when used). */
+/* jinja_attr.c: attributes, subscripts and slices, as ImmutableSandboxedEnvironment allows them: methods that would change a
+ * list or dict, and names with a leading underscore, are there but hidden (undefined, and an error when used). */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -150,17 +150,22 @@ static struct jval loop_changed(struct render *r, struct jval self, const struct
 }
 
 static const struct jmethod dict_methods[] = {
-	{"keys", dict_keys}, {"values", dict_values}, {"items", dict_items}, {"get", dict_get}, {"copy", dict_copy},
-	{"fromkeys", dict_fromkeys}, {NULL, NULL},
+    {"keys", dict_keys}, {"values", dict_values},     {"items", dict_items}, {"get", dict_get},
+    {"copy", dict_copy}, {"fromkeys", dict_fromkeys}, {NULL, NULL},
 };
 static const struct jmethod list_methods[] = {{"count", list_count}, {"index", list_index}, {"copy", list_copy}, {NULL, NULL}};
 static const struct jmethod tuple_methods[] = {{"count", list_count}, {"index", list_index}, {NULL, NULL}};
 static const struct jmethod float_methods[] = {
-	{"is_integer", float_is_integer}, {"as_integer_ratio", NULL}, {"conjugate", NULL}, {"fromhex", NULL}, {"hex", NULL}, {NULL, NULL},
+    {"is_integer", float_is_integer},
+    {"as_integer_ratio", NULL},
+    {"conjugate", NULL},
+    {"fromhex", NULL},
+    {"hex", NULL},
+    {NULL, NULL},
 };
 static const struct jmethod int_methods[] = {
-	{"as_integer_ratio", NULL}, {"bit_count", NULL}, {"bit_length", NULL}, {"conjugate", NULL}, {"from_bytes", NULL},
-	{"to_bytes", NULL}, {NULL, NULL},
+    {"as_integer_ratio", NULL}, {"bit_count", NULL}, {"bit_length", NULL}, {"conjugate", NULL},
+    {"from_bytes", NULL},       {"to_bytes", NULL},  {NULL, NULL},
 };
 static const struct jmethod view_methods[] = {{"isdisjoint", NULL}, {"mapping", NULL}, {NULL, NULL}};
 static const struct jmethod cycler_methods[] = {{"next", cycler_next}, {"reset", cycler_reset}, {NULL, NULL}};
@@ -311,6 +316,14 @@ static const struct jmethod *methods_of(struct jval v)
 	}
 }
 
+static const struct jmethod *find_method(const struct jmethod *m, const struct jstr *name)
+{
+	for (; m && m->name; m++)
+		if (name_is(name, m->name))
+			return m;
+	return NULL;
+}
+
 /* getattr(object, name): J_MISSING when Python would raise AttributeError. */
 static struct jval own_attribute(struct render *r, struct jval v, const struct jstr *name)
 {
@@ -320,13 +333,15 @@ static struct jval own_attribute(struct render *r, struct jval v, const struct j
 
 	if (found.type != J_MISSING)
 		return found;
-	for (; m && m->name; m++)
-		if (name_is(name, m->name)) {
-			struct jbound *b = render_alloc(r, sizeof(*b));
+	m = find_method(m, name);
+	if (!m && v.type == J_STR)
+		m = find_method(str_find_methods, name);
+	if (m) {
+		struct jbound *b = render_alloc(r, sizeof(*b));
 
-			*b = (struct jbound){.method = m, .self = v};
-			return (struct jval){.type = J_METHOD, .bound = b};
-		}
+		*b = (struct jbound){.method = m, .self = v};
+		return (struct jval){.type = J_METHOD, .bound = b};
+	}
 	for (; hidden && *hidden; hidden++)
 		if (name_is(name, *hidden))
 			return jval_undefined_unsafe(r, v, name);
@@ -496,7 +511,8 @@ struct jval get_slice(struct render *r, struct jval v, struct jval from, struct 
 	if (count < 0 || (step > 0 && start >= stop) || (step < 0 && start <= stop))
 		count = 0;
 	if (v.type == J_STR)
-		return count ? slice_of_str(r, v, start, step, count) : (struct jval){.type = J_STR, .flag = v.flag, .str = jval_strz(r, "").str};
+		return count ? slice_of_str(r, v, start, step, count)
+		             : (struct jval){.type = J_STR, .flag = v.flag, .str = jval_strz(r, "").str};
 	if (v.type == J_RANGE) {
 		struct jrange *g = render_alloc(r, sizeof(*g));
 

@@ -25,8 +25,9 @@ int args_bind(struct render *r, const char *what, const struct jargs *args, int 
 		while (i < n && !name_is(keyword->name, names[i]))
 			i++;
 		if (i == n || out[i].type != J_MISSING) {
-			render_fail(r, i == n ? "%s got an unexpected keyword argument '%.*s'" : "%s got multiple values for argument '%.*s'", what,
-			            (int)(keyword->name->n < 100 ? keyword->name->n : 100), keyword->name->s);
+			render_fail(r,
+			            i == n ? "%s got an unexpected keyword argument '%.*s'" : "%s got multiple values for argument '%.*s'",
+			            what, (int)(keyword->name->n < 100 ? keyword->name->n : 100), keyword->name->s);
 			return -1;
 		}
 		out[i] = keyword->value;
@@ -98,7 +99,8 @@ static int bind_macro(struct render *r, const struct node *n, struct frame *f, c
 			dict_set(r, rest, (struct jval){.type = J_STR, .str = keyword->name}, keyword->value);
 	}
 	if (n->slot_caller >= 0)
-		f->slots[n->slot_caller] = caller.type == J_MISSING || caller.type == J_NONE ? jval_undefined_hint(r, "No caller defined") : caller;
+		f->slots[n->slot_caller] =
+		    caller.type == J_MISSING || caller.type == J_NONE ? jval_undefined_hint(r, "No caller defined") : caller;
 	if (n->slot_kwargs >= 0) {
 		f->slots[n->slot_kwargs] = jval_dict(rest);
 	} else if (rest->n) {
@@ -147,7 +149,8 @@ struct jval call_macro(struct render *r, const struct jmacro *m, const struct ja
 			if (i >= first_default)
 				*slot = eval(r, f, n->defaults.nodes[i - first_default]);
 			else
-				*slot = jval_undefined_hint(r, "parameter '%.*s' was not provided", (int)n->items.nodes[i]->name->n, n->items.nodes[i]->name->s);
+				*slot = jval_undefined_hint(r, "parameter '%.*s' was not provided", (int)n->items.nodes[i]->name->n,
+				                            n->items.nodes[i]->name->s);
 		}
 		r->out = &text;
 		exec_body(r, f, &n->body);
@@ -346,8 +349,13 @@ static struct jval call_strftime_now(struct render *r, const struct jargs *args)
 struct jval global_find(struct render *r, const struct jstr *name)
 {
 	static const struct jfunction functions[] = {
-		{"range", call_range}, {"dict", call_dict}, {"namespace", call_namespace}, {"cycler", call_cycler},
-		{"joiner", call_joiner}, {"raise_exception", call_raise_exception}, {"strftime_now", call_strftime_now},
+	    {"range", call_range},
+	    {"dict", call_dict},
+	    {"namespace", call_namespace},
+	    {"cycler", call_cycler},
+	    {"joiner", call_joiner},
+	    {"raise_exception", call_raise_exception},
+	    {"strftime_now", call_strftime_now},
 	};
 
 	for (size_t i = 0; i < sizeof(functions) / sizeof(*functions); i++)

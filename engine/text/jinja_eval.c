@@ -152,7 +152,8 @@ const struct jargs *eval_args(struct render *r, struct frame *f, const struct ca
 	if (r->failed || !args->keywords)
 		return NULL;
 	for (size_t i = 0; i < n_keywords; i++)
-		args->keywords[args->n_keywords++] = (struct jkeyword){from->keyword_names[i], eval(r, f, from->keyword_values.nodes[i])};
+		args->keywords[args->n_keywords++] =
+		    (struct jkeyword){from->keyword_names[i], eval(r, f, from->keyword_values.nodes[i])};
 	if (caller.type != J_MISSING) {
 		static const struct jstr caller_name = {.s = "caller", .n = 6, .n_chars = 6};
 
@@ -178,7 +179,8 @@ struct jval eval_filter(struct render *r, struct frame *f, const struct node *n,
 	if (n->a)
 		value = n->a->kind == N_FILTER ? eval_filter(r, f, n->a, value) : eval(r, f, n->a);
 	if (!n->filter || !n->filter->call)
-		return render_fail(r, n->filter ? "filter '%.*s' is not supported" : "no filter named '%.*s'", (int)n->name->n, n->name->s);
+		return render_fail(r, n->filter ? "filter '%.*s' is not supported" : "no filter named '%.*s'", (int)n->name->n,
+		                   n->name->s);
 	args = r->failed ? NULL : eval_args(r, f, n->args, (struct jval){.type = J_MISSING});
 	r->line = n->line;
 	return args ? n->filter->call(r, value, args) : jval_none();

@@ -25,12 +25,11 @@ struct jloop {
 	int64_t index0, length; /* length -1: not known yet */
 	int depth0;
 	struct jval before, current, after, last_changed; /* J_MISSING: none */
-	const struct node *node; /* N_FOR; for loop(...) when it is recursive */
-	struct frame *frame;     /* around the loop */
+	const struct node *node;                          /* N_FOR; for loop(...) when it is recursive */
+	struct frame *frame;                              /* around the loop */
 };
 int64_t loop_length(struct render *r, struct jloop *l);
 int loop_next(struct render *r, struct jloop *l, struct jval *out);
-
 
 struct jfilter {
 	const char *name;
@@ -90,12 +89,14 @@ struct jval int_parse(struct render *r, const struct jstr *s, int base); /* J_MI
 int float_parse(const struct jstr *s, double *out);                      /* float(str); 0: not one */
 double round_half_even(double d, int digits);
 
-/* Formatting (jinja_format.c). */
+/* Formatting (jinja_percent.c, jinja_braces.c). */
 struct jval format_percent(struct render *r, struct jval format, struct jval arg);
 struct jval format_braces(struct render *r, struct jval format, const struct jargs *args); /* str.format */
 
-/* Methods of str (jinja_str.c) and of everything else (jinja_attr.c). */
-extern const struct jmethod str_methods[];
+/* Methods of str (jinja_str.c, jinja_str_find.c); each table ends with a NULL name. */
+extern const struct jmethod str_methods[], str_find_methods[];
+struct jval str_like(struct jval model, struct jval v);                        /* v, Markup if the model is */
+struct jval str_part(struct render *r, struct jval s, size_t from, size_t to); /* bytes from..to */
 enum { SIDE_LEFT = 1, SIDE_RIGHT = 2 };
 struct jval str_strip(struct render *r, struct jval s, const struct jstr *chars, unsigned sides);
 struct jval str_cased(struct render *r, struct jval s, int to); /* enum unicode_case */

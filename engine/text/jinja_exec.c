@@ -54,8 +54,10 @@ static int assign_tuple(struct render *r, struct frame *f, const struct node *ta
 	if (r->failed)
 		return -1;
 	if (l->n != target->items.n) {
-		render_fail(r, l->n < target->items.n ? "not enough values to unpack (expected %zu, got %zu)"
-		            : "too many values to unpack (expected %zu, got %zu)", target->items.n, l->n);
+		render_fail(r,
+		            l->n < target->items.n ? "not enough values to unpack (expected %zu, got %zu)"
+		                                   : "too many values to unpack (expected %zu, got %zu)",
+		            target->items.n, l->n);
 		return -1;
 	}
 	for (size_t i = 0; i < l->n; i++)
@@ -233,8 +235,16 @@ struct jval run_loop(struct render *r, struct frame *f, const struct node *n, st
 
 	if (n->c)
 		iterable = filtered(r, f, n, iterable);
-	*loop = (struct jloop){.iterable = iterable, .index0 = -1, .length = -1, .depth0 = depth0, .before = missing, .current = missing,
-		.after = missing, .last_changed = missing, .node = n, .frame = f};
+	*loop = (struct jloop){.iterable = iterable,
+	                       .index0 = -1,
+	                       .length = -1,
+	                       .depth0 = depth0,
+	                       .before = missing,
+	                       .current = missing,
+	                       .after = missing,
+	                       .last_changed = missing,
+	                       .node = n,
+	                       .frame = f};
 	loop->iter = iter_open(r, iterable);
 	if (n->recursive)
 		r->out = &text;

@@ -197,8 +197,8 @@ static struct jval f_tojson(struct render *r, struct jval v, const struct jargs 
 }
 
 static const struct jfilter value_filters[] = {
-	{"abs", f_abs}, {"attr", f_attr}, {"default", f_default}, {"d", f_default}, {"float", f_float}, {"int", f_int},
-	{"round", f_round}, {"tojson", f_tojson}, {"pprint", NULL}, {NULL, NULL},
+    {"abs", f_abs}, {"attr", f_attr},   {"default", f_default}, {"d", f_default}, {"float", f_float},
+    {"int", f_int}, {"round", f_round}, {"tojson", f_tojson},   {"pprint", NULL}, {NULL, NULL},
 };
 
 const struct jfilter *filter_find(const struct jstr *name)
@@ -220,5 +220,6 @@ struct jval filter_call_named(struct render *r, struct jval name, struct jval va
 	if (f && f->call)
 		return f->call(r, value, args);
 	shown = jval_to_str(r, name);
-	return render_fail(r, f ? "filter '%.*s' is not supported" : "no filter named '%.*s'", (int)(shown->n < 100 ? shown->n : 100), shown->s);
+	return render_fail(r, f ? "filter '%.*s' is not supported" : "no filter named '%.*s'",
+	                   (int)(shown->n < 100 ? shown->n : 100), shown->s);
 }

@@ -1,5 +1,5 @@
-/* jinja_filters_seq.c: filters on sequences. As in Jinja, map, select, reject, unique, batch, slice and items give iterators that
- * work when they are read, and only once. */
+/* jinja_filters_seq.c: filters on sequences. As in Jinja, map, select, reject, unique, batch, slice and items give iterators
+ * that work when they are read, and only once. */
 #include <string.h>
 
 #include "engine/text/jinja_eval.h"
@@ -249,8 +249,8 @@ static struct jval f_groupby(struct render *r, struct jval v, const struct jargs
 
 /* ---- iterators ---- */
 
-static struct jval lazy(struct render *r, struct jval v, const struct jargs *args, int (*next)(struct render *, struct jiter *, struct jval *),
-                        int mode)
+static struct jval lazy(struct render *r, struct jval v, const struct jargs *args,
+                        int (*next)(struct render *, struct jiter *, struct jval *), int mode)
 {
 	struct jiter *it = iter_new(r, next, "generator");
 
@@ -288,7 +288,8 @@ static const struct jval *keyword_of(const struct jargs *args, const char *name)
 
 static int next_mapped(struct render *r, struct jiter *it, struct jval *out)
 {
-	const struct jval *attribute = it->args->n ? NULL : keyword_of(it->args, "attribute"), *otherwise = keyword_of(it->args, "default");
+	const struct jval *attribute = it->args->n ? NULL : keyword_of(it->args, "attribute"),
+	                  *otherwise = keyword_of(it->args, "default");
 	struct jval item;
 
 	if (!it->from && !jval_truth(r, it->source))
@@ -496,9 +497,28 @@ static struct jval f_slice(struct render *r, struct jval v, const struct jargs *
 }
 
 const struct jfilter sequence_filters[] = {
-	{"batch", f_batch}, {"count", f_length}, {"dictsort", f_dictsort}, {"first", f_first}, {"groupby", f_groupby},
-	{"items", f_items}, {"join", f_join}, {"last", f_last}, {"length", f_length}, {"list", f_list}, {"map", f_map},
-	{"max", f_max}, {"min", f_min}, {"random", NULL}, {"reject", f_reject}, {"rejectattr", f_rejectattr},
-	{"reverse", f_reverse}, {"select", f_select}, {"selectattr", f_selectattr}, {"slice", f_slice}, {"sort", f_sort},
-	{"sum", f_sum}, {"unique", f_unique}, {NULL, NULL},
+    {"batch", f_batch},
+    {"count", f_length},
+    {"dictsort", f_dictsort},
+    {"first", f_first},
+    {"groupby", f_groupby},
+    {"items", f_items},
+    {"join", f_join},
+    {"last", f_last},
+    {"length", f_length},
+    {"list", f_list},
+    {"map", f_map},
+    {"max", f_max},
+    {"min", f_min},
+    {"random", NULL},
+    {"reject", f_reject},
+    {"rejectattr", f_rejectattr},
+    {"reverse", f_reverse},
+    {"select", f_select},
+    {"selectattr", f_selectattr},
+    {"slice", f_slice},
+    {"sort", f_sort},
+    {"sum", f_sum},
+    {"unique", f_unique},
+    {NULL, NULL},
 };

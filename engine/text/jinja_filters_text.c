@@ -232,14 +232,15 @@ static struct jval f_wordcount(struct render *r, struct jval v, const struct jar
 	return jval_int(n);
 }
 
-/* The pieces that a line may be broken between, as textwrap splits them: runs of white space, words, and parts of words behind a
- * hyphen between letters or an em-dash. Text is taken by bytes: only ASCII characters decide. */
+#define IS_BLANK(c) ((c) == ' ' || ((c) >= '\t' && (c) <= '\r'))
+#define IS_LETTER(c) (isalpha((unsigned char)(c)) || (c) == '_' || (unsigned char)(c) >= 0x80)
+
+/* The pieces that a line may be broken between, as textwrap splits them: runs of white space, words, and parts of words behind
+ * a hyphen between letters or an em-dash. Text is taken by bytes: only ASCII characters decide. */
 static size_t next_chunk(const char *s, size_t n, size_t at, int on_hyphens)
 {
 	size_t i = at;
 
-#define IS_BLANK(c) ((c) == ' ' || ((c) >= '\t' && (c) <= '\r'))
-#define IS_LETTER(c) (isalpha((unsigned char)(c)) || (c) == '_' || (unsigned char)(c) >= 0x80)
 	if (IS_BLANK(s[i])) {
 		while (i < n && IS_BLANK(s[i]))
 			i++;
@@ -353,8 +354,8 @@ static struct jval f_striptags(struct render *r, struct jval v, const struct jar
 {
 	static const struct {
 		const char *name, *text;
-	} entities[] = {{"&lt;", "<"}, {"&gt;", ">"}, {"&quot;", "\""}, {"&#34;", "\""}, {"&#39;", "'"}, {"&#x27;", "'"}, {"&nbsp;", "\xC2\xA0"},
-		{"&amp;", "&"}};
+	} entities[] = {{"&lt;", "<"},  {"&gt;", ">"},   {"&quot;", "\""},       {"&#34;", "\""},
+	                {"&#39;", "'"}, {"&#x27;", "'"}, {"&nbsp;", "\xC2\xA0"}, {"&amp;", "&"}};
 	const struct jstr *s = soft(r, v).str;
 	struct buf plain = {0}, text = {0};
 	struct jlist *words;
@@ -385,7 +386,8 @@ static struct jval f_striptags(struct render *r, struct jval v, const struct jar
 		for (size_t k = 0; k < word->n && !r->failed;) {
 			size_t e = 0, n = sizeof(entities) / sizeof(*entities);
 
-			while (e < n && !(word->n - k >= strlen(entities[e].name) && memcmp(word->s + k, entities[e].name, strlen(entities[e].name)) == 0))
+			while (e < n && !(word->n - k >= strlen(entities[e].name) &&
+			                  memcmp(word->s + k, entities[e].name, strlen(entities[e].name)) == 0))
 				e++;
 			if (e < n)
 				text_adds(r, &text, entities[e].text);
@@ -513,9 +515,27 @@ static struct jval f_filesizeformat(struct render *r, struct jval v, const struc
 }
 
 const struct jfilter text_filters[] = {
-	{"capitalize", f_capitalize}, {"center", f_center}, {"e", f_escape}, {"escape", f_escape}, {"forceescape", f_forceescape},
-	{"filesizeformat", f_filesizeformat}, {"format", f_format}, {"indent", f_indent}, {"lower", f_lower},
-	{"replace", f_replace}, {"safe", f_safe}, {"string", f_string}, {"striptags", f_striptags}, {"title", f_title},
-	{"trim", f_trim}, {"truncate", f_truncate}, {"upper", f_upper}, {"urlencode", f_urlencode}, {"urlize", NULL},
-	{"wordcount", f_wordcount}, {"wordwrap", f_wordwrap}, {"xmlattr", f_xmlattr}, {NULL, NULL},
+    {"capitalize", f_capitalize},
+    {"center", f_center},
+    {"e", f_escape},
+    {"escape", f_escape},
+    {"forceescape", f_forceescape},
+    {"filesizeformat", f_filesizeformat},
+    {"format", f_format},
+    {"indent", f_indent},
+    {"lower", f_lower},
+    {"replace", f_replace},
+    {"safe", f_safe},
+    {"string", f_string},
+    {"striptags", f_striptags},
+    {"title", f_title},
+    {"trim", f_trim},
+    {"truncate", f_truncate},
+    {"upper", f_upper},
+    {"urlencode", f_urlencode},
+    {"urlize", NULL},
+    {"wordcount", f_wordcount},
+    {"wordwrap", f_wordwrap},
+    {"xmlattr", f_xmlattr},
+    {NULL, NULL},
 };

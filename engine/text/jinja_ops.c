@@ -182,7 +182,7 @@ static struct jval float_op(struct render *r, enum node_kind op, double a, doubl
 struct jval op_binary(struct render *r, enum node_kind op, struct jval a, struct jval b)
 {
 	static const char *const signs[] = {
-		[N_ADD] = "+", [N_SUB] = "-", [N_MUL] = "*", [N_DIV] = "/", [N_FLOORDIV] = "//", [N_MOD] = "%", [N_POW] = "** or pow()",
+	    [N_ADD] = "+", [N_SUB] = "-", [N_MUL] = "*", [N_DIV] = "/", [N_FLOORDIV] = "//", [N_MOD] = "%", [N_POW] = "** or pow()",
 	};
 
 	if (jval_is_number(a) && jval_is_number(b)) {
@@ -269,7 +269,9 @@ struct jval int_parse(struct render *r, const struct jstr *str, int base)
 					return none;
 	}
 	for (; i < n; i++) {
-		int d = isdigit((unsigned char)s[i]) ? s[i] - '0' : isalpha((unsigned char)s[i]) ? tolower((unsigned char)s[i]) - 'a' + 10 : 99;
+		int d = isdigit((unsigned char)s[i])   ? s[i] - '0'
+		        : isalpha((unsigned char)s[i]) ? tolower((unsigned char)s[i]) - 'a' + 10
+		                                       : 99;
 
 		if (s[i] == '_' && digits && i + 1 < n && s[i + 1] != '_')
 			continue;
@@ -289,7 +291,8 @@ static size_t copy_digits(const char *s, size_t n, char *out, size_t *n_out)
 {
 	size_t i = 0;
 
-	while (i < n && (isdigit((unsigned char)s[i]) || (s[i] == '_' && i > 0 && s[i - 1] != '_' && i + 1 < n && isdigit((unsigned char)s[i + 1])))) {
+	while (i < n && (isdigit((unsigned char)s[i]) ||
+	                 (s[i] == '_' && i > 0 && s[i - 1] != '_' && i + 1 < n && isdigit((unsigned char)s[i + 1])))) {
 		if (s[i] != '_')
 			out[(*n_out)++] = s[i];
 		i++;

@@ -277,9 +277,17 @@ static struct node *parse_statement(struct compile *c)
 		const char *name;
 		struct node *(*parse)(struct compile *);
 	} statements[] = {
-		{"for", parse_for}, {"if", parse_if}, {"set", parse_set}, {"macro", parse_macro}, {"call", parse_call_block},
-		{"filter", parse_filter_block}, {"with", parse_with}, {"print", parse_print}, {"generation", parse_generation},
-		{"break", parse_loop_control}, {"continue", parse_loop_control},
+	    {"for", parse_for},
+	    {"if", parse_if},
+	    {"set", parse_set},
+	    {"macro", parse_macro},
+	    {"call", parse_call_block},
+	    {"filter", parse_filter_block},
+	    {"with", parse_with},
+	    {"print", parse_print},
+	    {"generation", parse_generation},
+	    {"break", parse_loop_control},
+	    {"continue", parse_loop_control},
 	};
 	static const char *const other_files[] = {"block", "extends", "include", "import", "from", "autoescape"};
 	const struct token *t = token_now(c);
@@ -329,7 +337,8 @@ static int parse_body(struct compile *c, struct node_list *body, const char *con
 
 		if (t->kind == T_EOF) {
 			if (ends)
-				compile_fail(c, t->line, "unexpected end of template: '%s' is missing for the block of line %d", ends[0], open_line);
+				compile_fail(c, t->line, "unexpected end of template: '%s' is missing for the block of line %d", ends[0],
+				             open_line);
 			else
 				rc = 0;
 			break;

@@ -250,14 +250,21 @@ static void add_json_str(struct render *r, struct buf *b, const struct jstr *s, 
 		size_t from = i;
 		int32_t c = utf8_next(s->s, s->n, &i);
 		char esc[16];
-		const char *known = c == '"' ? "\\\"" : c == '\\' ? "\\\\" : c == '\n' ? "\\n" : c == '\r' ? "\\r" : c == '\t' ? "\\t"
-			: c == '\b' ? "\\b" : c == '\f' ? "\\f" : NULL;
+		const char *known = c == '"'    ? "\\\""
+		                    : c == '\\' ? "\\\\"
+		                    : c == '\n' ? "\\n"
+		                    : c == '\r' ? "\\r"
+		                    : c == '\t' ? "\\t"
+		                    : c == '\b' ? "\\b"
+		                    : c == '\f' ? "\\f"
+		                                : NULL;
 
 		if (known) {
 			text_adds(r, b, known);
 		} else if (c >= 0x20 && (c < 0x80 || !ensure_ascii) && !(ensure_ascii && c == 0x7F)) {
 			/* A run of plain characters at once. */
-			while (i < s->n && (unsigned char)s->s[i] >= 0x20 && (unsigned char)s->s[i] < 0x7F && s->s[i] != '"' && s->s[i] != '\\')
+			while (i < s->n && (unsigned char)s->s[i] >= 0x20 && (unsigned char)s->s[i] < 0x7F && s->s[i] != '"' &&
+			       s->s[i] != '\\')
 				i++;
 			text_add(r, b, s->s + from, i - from);
 		} else {

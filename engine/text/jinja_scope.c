@@ -349,7 +349,8 @@ static void resolve_list(struct resolver *v, struct scope *s, const struct node_
 static void check_known(struct resolver *v, const struct node *n)
 {
 	if (n->kind == N_FILTER && (!n->filter || !n->filter->call))
-		compile_fail(v->c, n->line, n->filter ? "filter '%.*s' is not supported" : "no filter named '%.*s'", (int)n->name->n, n->name->s);
+		compile_fail(v->c, n->line, n->filter ? "filter '%.*s' is not supported" : "no filter named '%.*s'", (int)n->name->n,
+		             n->name->s);
 	if (n->kind == N_TEST && !n->test)
 		compile_fail(v->c, n->line, "no test named '%.*s'", (int)n->name->n, n->name->s);
 }

@@ -1,21 +1,21 @@
-/* jinja_str.c: the methods of str. Positions are code points, as in Python. A Markup string gives Markup and escapes what is put
- * into it, as markupsafe does. */
+/* jinja_str.c: the methods of str. Positions are code points, as in Python. A Markup string gives Markup and escapes what is
+ * put into it, as markupsafe does. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/text/jinja_eval.h"
 #include "engine/text/jinja_unicode.h"
 
-static struct jval like(struct jval model, struct jval v)
+struct jval str_like(struct jval model, struct jval v)
 {
 	if (v.type == J_STR)
 		v.flag = model.flag;
 	return v;
 }
 
-static struct jval str_part(struct render *r, struct jval s, size_t from, size_t to)
+struct jval str_part(struct render *r, struct jval s, size_t from, size_t to)
 {
-	return like(s, jval_str_borrow(r, s.str->s + from, to - from));
+	return str_like(s, jval_str_borrow(r, s.str->s + from, to - from));
 }
 
 struct jval str_escape(struct render *r, struct jval v)
@@ -28,7 +28,12 @@ struct jval str_escape(struct render *r, struct jval v)
 	s = jval_to_str(r, v);
 	for (size_t i = 0; i < s->n; i++) {
 		char c = s->s[i];
-		const char *e = c == '&' ? "&amp;" : c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '\'' ? "&#39;" : c == '"' ? "&#34;" : NULL;
+		const char *e = c == '&'    ? "&amp;"
+		                : c == '<'  ? "&lt;"
+		                : c == '>'  ? "&gt;"
+		                : c == '\'' ? "&#39;"
+		                : c == '"'  ? "&#34;"
+		                            : NULL;
 
 		if (e ? text_adds(r, &text, e) : text_add(r, &text, &c, 1))
 			break;
@@ -104,7 +109,7 @@ struct jval str_cased(struct render *r, struct jval s, int to)
 	struct buf text = {0};
 
 	unicode_add_all_cased(&text, s.str->s, s.str->n, (enum unicode_case)to);
-	return like(s, jval_text(r, &text));
+	return str_like(s, jval_text(r, &text));
 }
 
 struct jval str_capitalize(struct render *r, struct jval s)
@@ -118,7 +123,7 @@ struct jval str_capitalize(struct render *r, struct jval s)
 
 		unicode_add_cased(&text, t->s, t->n, at, c, at == 0 ? UNICODE_TITLE : UNICODE_LOWER);
 	}
-	return like(s, jval_text(r, &text));
+	return str_like(s, jval_text(r, &text));
 }
 
 static struct jval m_upper(struct render *r, struct jval s, const struct jargs *args)
@@ -147,7 +152,9 @@ static struct jval recase(struct render *r, struct jval s, int swap)
 		size_t at = i;
 		int32_t c = utf8_next(t->s, t->n, &i);
 		int cased = unicode_is_lower(c) || unicode_is_upper(c) || unicode_is_title(c);
-		enum unicode_case to = swap ? (unicode_is_upper(c) ? UNICODE_LOWER : UNICODE_UPPER) : in_word ? UNICODE_LOWER : UNICODE_TITLE;
+		enum unicode_case to = swap      ? (unicode_is_upper(c) ? UNICODE_LOWER : UNICODE_UPPER)
+		                       : in_word ? UNICODE_LOWER
+		                                 : UNICODE_TITLE;
 
 		if (swap && !unicode_is_upper(c) && !unicode_is_lower(c))
 			buf_add(&text, t->s + at, i - at);
@@ -155,7 +162,7 @@ static struct jval recase(struct render *r, struct jval s, int swap)
 			unicode_add_cased(&text, t->s, t->n, at, c, to);
 		in_word = cased;
 	}
-	return like(s, jval_text(r, &text));
+	return str_like(s, jval_text(r, &text));
 }
 
 static struct jval m_title(struct render *r, struct jval s, const struct jargs *args)
@@ -166,350 +173,6 @@ static struct jval m_title(struct render *r, struct jval s, const struct jargs *
 static struct jval m_swapcase(struct render *r, struct jval s, const struct jargs *args)
 {
 	return args_none(r, "swapcase()", args) ? jval_none() : recase(r, s, 1);
-}
-
-/* A prefix, or a tuple of them. */
-static struct jval affix_method(struct render *r, struct jval s, const struct jargs *args, int at_end)
-{
-	static const char *const names[] = {"/prefix", "/start", "/end"};
-	const char *what = at_end ? "endswith()" : "startswith()";
-	const struct jval *choices;
-	struct jval v[3], part = s;
-	size_t n_choices;
-
-	if (args_bind(r, what, args, 1, names, 3, v))
-		return jval_none();
-	if (v[1].type != J_MISSING || v[2].type != J_MISSING)
-		part = get_slice(r, s, v[1].type == J_MISSING ? jval_none() : v[1], v[2].type == J_MISSING ? jval_none() : v[2], jval_none());
-	choices = v[0].type == J_TUPLE ? v[0].list->items : &v[0];
-	n_choices = v[0].type == J_TUPLE ? v[0].list->n : 1;
-	for (size_t i = 0; i < n_choices && !r->failed; i++) {
-		const struct jstr *x = arg_str(r, what, choices[i]);
-
-		if (x && part.str->n >= x->n && memcmp(part.str->s + (at_end ? part.str->n - x->n : 0), x->s, x->n) == 0)
-			return jval_bool(1);
-	}
-	return jval_bool(0);
-}
-
-static struct jval m_startswith(struct render *r, struct jval s, const struct jargs *args)
-{
-	return affix_method(r, s, args, 0);
-}
-
-static struct jval m_endswith(struct render *r, struct jval s, const struct jargs *args)
-{
-	return affix_method(r, s, args, 1);
-}
-
-static struct jval remove_affix(struct render *r, struct jval s, const struct jargs *args, int at_end)
-{
-	static const char *const names[] = {"/affix"};
-	const struct jstr *x, *t = s.str;
-	struct jval v;
-
-	if (args_bind(r, at_end ? "removesuffix()" : "removeprefix()", args, 1, names, 1, &v))
-		return jval_none();
-	x = arg_str(r, "removeprefix()", v);
-	if (!x || t->n < x->n || memcmp(t->s + (at_end ? t->n - x->n : 0), x->s, x->n) != 0)
-		return s;
-	return at_end ? str_part(r, s, 0, t->n - x->n) : str_part(r, s, x->n, t->n);
-}
-
-static struct jval m_removeprefix(struct render *r, struct jval s, const struct jargs *args)
-{
-	return remove_affix(r, s, args, 0);
-}
-
-static struct jval m_removesuffix(struct render *r, struct jval s, const struct jargs *args)
-{
-	return remove_affix(r, s, args, 1);
-}
-
-/* The first (or last) place of x in s[from..], byte offsets; SIZE_MAX when there is none. */
-static size_t find_bytes(const char *s, size_t n, const struct jstr *x, int last)
-{
-	if (!last) {
-		const char *p = memmem(s, n, x->s, x->n);
-
-		return p ? (size_t)(p - s) : SIZE_MAX;
-	}
-	for (size_t i = n - x->n + 1; x->n <= n && i-- > 0;)
-		if (memcmp(s + i, x->s, x->n) == 0)
-			return i;
-	return SIZE_MAX;
-}
-
-/* find, rfind, index, rindex, count: the text, the window and what is looked for. -1 after a failure. */
-static int search_args(struct render *r, struct jval s, const struct jargs *args, const char *what, struct jval *window,
-                       int64_t *start, const struct jstr **x)
-{
-	static const char *const names[] = {"/sub", "/start", "/end"};
-	int64_t n = (int64_t)s.str->n_chars, end;
-	struct jval v[3];
-
-	if (args_bind(r, what, args, 1, names, 3, v))
-		return -1;
-	*x = arg_str(r, what, v[0]);
-	*start = v[1].type == J_NONE ? 0 : arg_int(r, what, v[1], 0);
-	end = v[2].type == J_NONE ? n : arg_int(r, what, v[2], n);
-	if (r->failed)
-		return -1;
-	if (*start < 0)
-		*start = *start + n < 0 ? 0 : *start + n;
-	end = end < 0 ? (end + n < 0 ? 0 : end + n) : end > n ? n : end;
-	if (*start > end) {
-		window->type = J_MISSING;
-		return 0;
-	}
-	*window = str_slice(r, s, (size_t)*start, (size_t)end);
-	return r->failed ? -1 : 0;
-}
-
-static struct jval find_method(struct render *r, struct jval s, const struct jargs *args, const char *what, int last, int must)
-{
-	const struct jstr *x;
-	struct jval window;
-	int64_t start;
-	size_t at = SIZE_MAX;
-
-	if (search_args(r, s, args, what, &window, &start, &x))
-		return jval_none();
-	if (window.type == J_STR)
-		at = find_bytes(window.str->s, window.str->n, x, last);
-	if (at != SIZE_MAX)
-		return jval_int(start + (int64_t)utf8_count(window.str->s, at));
-	return must ? render_fail(r, "substring not found") : jval_int(-1);
-}
-
-static struct jval m_find(struct render *r, struct jval s, const struct jargs *args)
-{
-	return find_method(r, s, args, "find()", 0, 0);
-}
-
-static struct jval m_rfind(struct render *r, struct jval s, const struct jargs *args)
-{
-	return find_method(r, s, args, "rfind()", 1, 0);
-}
-
-static struct jval m_index(struct render *r, struct jval s, const struct jargs *args)
-{
-	return find_method(r, s, args, "index()", 0, 1);
-}
-
-static struct jval m_rindex(struct render *r, struct jval s, const struct jargs *args)
-{
-	return find_method(r, s, args, "rindex()", 1, 1);
-}
-
-static struct jval m_count(struct render *r, struct jval s, const struct jargs *args)
-{
-	const struct jstr *x;
-	struct jval window;
-	int64_t start, count = 0;
-
-	if (search_args(r, s, args, "count()", &window, &start, &x))
-		return jval_none();
-	if (window.type != J_STR)
-		return jval_int(0);
-	if (x->n == 0)
-		return jval_int((int64_t)window.str->n_chars + 1);
-	for (size_t at = 0, found; at <= window.str->n; at += found + x->n, count++) {
-		found = find_bytes(window.str->s + at, window.str->n - at, x, 0);
-		if (found == SIZE_MAX)
-			break;
-	}
-	return jval_int(count);
-}
-
-struct jval str_replace(struct render *r, struct jval s, const struct jstr *from, const struct jstr *to, int64_t count)
-{
-	const struct jstr *t = s.str;
-	struct buf text = {0};
-	size_t at = 0;
-
-	while (count != 0 && at <= t->n && !r->failed) {
-		const char *p;
-		size_t found = at;
-
-		if (from->n == 0) {
-			/* Between all characters, at the start and at the end. */
-			text_add_str(r, &text, to);
-			if (at == t->n)
-				break;
-			utf8_next(t->s, t->n, &found);
-			text_add(r, &text, t->s + at, found - at);
-			at = found;
-			count--;
-			continue;
-		}
-		p = memmem(t->s + at, t->n - at, from->s, from->n);
-		if (!p)
-			break;
-		found = (size_t)(p - t->s);
-		text_add(r, &text, t->s + at, found - at);
-		text_add_str(r, &text, to);
-		at = found + from->n;
-		count--;
-	}
-	text_add(r, &text, t->s + at, t->n - at);
-	return like(s, jval_text(r, &text));
-}
-
-static struct jval m_replace(struct render *r, struct jval s, const struct jargs *args)
-{
-	static const char *const names[] = {"/old", "/new", "/count"};
-	const struct jstr *from, *to;
-	int64_t count;
-	struct jval v[3];
-
-	if (args_bind(r, "replace()", args, 2, names, 3, v))
-		return jval_none();
-	from = arg_str(r, "replace()", v[0]);
-	to = s.flag ? str_escape(r, v[1]).str : arg_str(r, "replace()", v[1]);
-	count = arg_int(r, "replace()", v[2], -1);
-	return r->failed ? jval_none() : str_replace(r, s, from, to, count);
-}
-
-static struct jval m_join(struct render *r, struct jval s, const struct jargs *args)
-{
-	static const char *const names[] = {"/iterable"};
-	struct buf text = {0};
-	struct jiter *it;
-	struct jval v, item;
-	int n = 0;
-
-	if (args_bind(r, "join()", args, 1, names, 1, &v))
-		return jval_none();
-	it = iter_open(r, v);
-	while (it && iter_next(r, it, &item)) {
-		const struct jstr *x = s.flag ? str_escape(r, item).str : arg_str(r, "join()", item);
-
-		if (r->failed)
-			break;
-		if (n++)
-			text_add_str(r, &text, s.str);
-		text_add_str(r, &text, x);
-	}
-	return like(s, jval_text(r, &text));
-}
-
-static void reverse_items(struct jlist *l)
-{
-	for (size_t i = 0; i < l->n / 2; i++) {
-		struct jval v = l->items[i];
-
-		l->items[i] = l->items[l->n - 1 - i];
-		l->items[l->n - 1 - i] = v;
-	}
-}
-
-/* Words between white space, from the left; the last piece of a limited split keeps its trailing space. */
-static void split_words(struct render *r, struct jval s, int64_t max, struct jlist *out)
-{
-	const struct jstr *t = s.str;
-	size_t at = 0;
-
-	for (;;) {
-		size_t from, next = at;
-
-		while (at < t->n && unicode_is_space(utf8_next(t->s, t->n, &next)))
-			at = next;
-		if (at == t->n || r->failed)
-			return;
-		from = at;
-		if (max == 0) {
-			list_add(r, out, str_part(r, s, from, t->n));
-			return;
-		}
-		max--;
-		for (next = at; at < t->n && !unicode_is_space(utf8_next(t->s, t->n, &next));)
-			at = next;
-		list_add(r, out, str_part(r, s, from, at));
-	}
-}
-
-static void split_words_from_right(struct render *r, struct jval s, int64_t max, struct jlist *out)
-{
-	const char *p = s.str->s;
-	size_t to = s.str->n;
-
-	for (;;) {
-		size_t before = to, end;
-
-		while (to > 0 && unicode_is_space(utf8_previous(p, &before)))
-			to = before;
-		if (to == 0 || r->failed)
-			break;
-		end = to;
-		if (max == 0) {
-			list_add(r, out, str_part(r, s, 0, end));
-			break;
-		}
-		max--;
-		for (before = to; to > 0 && !unicode_is_space(utf8_previous(p, &before));)
-			to = before;
-		list_add(r, out, str_part(r, s, to, end));
-	}
-	reverse_items(out);
-}
-
-struct jlist *str_split(struct render *r, struct jval s, const struct jstr *x, int64_t max, int from_right)
-{
-	struct jlist *out = list_new(r, 0);
-	size_t from = 0, to = s.str->n, at;
-
-	if (!x) {
-		if (from_right)
-			split_words_from_right(r, s, max, out);
-		else
-			split_words(r, s, max, out);
-		return out;
-	}
-	while (max != 0 && !r->failed && render_step(r, 1)) {
-		at = find_bytes(s.str->s + from, to - from, x, from_right);
-		if (at == SIZE_MAX)
-			break;
-		at += from;
-		list_add(r, out, from_right ? str_part(r, s, at + x->n, to) : str_part(r, s, from, at));
-		if (from_right)
-			to = at;
-		else
-			from = at + x->n;
-		max--;
-	}
-	list_add(r, out, str_part(r, s, from, to));
-	if (from_right)
-		reverse_items(out);
-	return out;
-}
-
-static struct jval split_method(struct render *r, struct jval s, const struct jargs *args, int from_right)
-{
-	static const char *const names[] = {"sep", "maxsplit"};
-	const struct jstr *x = NULL;
-	struct jval v[2];
-	int64_t max;
-
-	if (args_bind(r, "split()", args, 0, names, 2, v))
-		return jval_none();
-	max = arg_int(r, "split()", v[1], -1);
-	if (v[0].type != J_MISSING && v[0].type != J_NONE) {
-		x = arg_str(r, "split()", v[0]);
-		if (x && x->n == 0)
-			return render_fail(r, "split(): empty separator");
-	}
-	return r->failed ? jval_none() : jval_list(str_split(r, s, x, max, from_right));
-}
-
-static struct jval m_split(struct render *r, struct jval s, const struct jargs *args)
-{
-	return split_method(r, s, args, 0);
-}
-
-static struct jval m_rsplit(struct render *r, struct jval s, const struct jargs *args)
-{
-	return split_method(r, s, args, 1);
 }
 
 static int is_line_break(int32_t c)
@@ -550,42 +213,6 @@ static struct jval m_splitlines(struct render *r, struct jval s, const struct ja
 	return jval_list(str_lines(r, s, v.type != J_MISSING && jval_truth(r, v)));
 }
 
-static struct jval partition_method(struct render *r, struct jval s, const struct jargs *args, int last)
-{
-	static const char *const names[] = {"/sep"};
-	struct jlist *l = list_new(r, 3);
-	struct jval empty = str_part(r, s, 0, 0), v;
-	const struct jstr *x;
-	size_t at;
-
-	if (args_bind(r, "partition()", args, 1, names, 1, &v))
-		return jval_none();
-	x = arg_str(r, "partition()", v);
-	if (!x || x->n == 0)
-		return render_fail(r, "partition(): empty separator");
-	at = find_bytes(s.str->s, s.str->n, x, last);
-	if (at == SIZE_MAX) {
-		list_add(r, l, last ? empty : s);
-		list_add(r, l, empty);
-		list_add(r, l, last ? s : empty);
-	} else {
-		list_add(r, l, str_part(r, s, 0, at));
-		list_add(r, l, str_part(r, s, at, at + x->n));
-		list_add(r, l, str_part(r, s, at + x->n, s.str->n));
-	}
-	return jval_tuple(l);
-}
-
-static struct jval m_partition(struct render *r, struct jval s, const struct jargs *args)
-{
-	return partition_method(r, s, args, 0);
-}
-
-static struct jval m_rpartition(struct render *r, struct jval s, const struct jargs *args)
-{
-	return partition_method(r, s, args, 1);
-}
-
 struct jval str_center(struct render *r, struct jval s, int64_t width, const struct jstr *fill, int to_left, int to_right)
 {
 	int64_t room = width - (int64_t)s.str->n_chars, left;
@@ -600,7 +227,7 @@ struct jval str_center(struct render *r, struct jval s, int64_t width, const str
 	text_add_str(r, &text, s.str);
 	for (int64_t i = left; to_right && i < room && !r->failed; i++)
 		text_add_str(r, &text, fill);
-	return like(s, jval_text(r, &text));
+	return str_like(s, jval_text(r, &text));
 }
 
 static struct jval pad_method(struct render *r, struct jval s, const struct jargs *args, int to_left, int to_right)
@@ -657,7 +284,7 @@ static struct jval m_zfill(struct render *r, struct jval s, const struct jargs *
 		return digits;
 	buf_addc(&text, s.str->s[0]);
 	text_add_str(r, &text, digits.str);
-	return like(s, jval_text(r, &text));
+	return str_like(s, jval_text(r, &text));
 }
 
 static struct jval m_expandtabs(struct render *r, struct jval s, const struct jargs *args)
@@ -686,7 +313,7 @@ static struct jval m_expandtabs(struct render *r, struct jval s, const struct ja
 			text_add(r, &text, t->s + from, i - from);
 		}
 	}
-	return like(s, jval_text(r, &text));
+	return str_like(s, jval_text(r, &text));
 }
 
 /* All characters are of a class, and there is one. */
@@ -789,15 +416,15 @@ static struct jval m_istitle(struct render *r, struct jval s, const struct jargs
 }
 
 const struct jmethod str_methods[] = {
-	{"strip", m_strip}, {"lstrip", m_lstrip}, {"rstrip", m_rstrip}, {"split", m_split}, {"rsplit", m_rsplit},
-	{"splitlines", m_splitlines}, {"startswith", m_startswith}, {"endswith", m_endswith}, {"replace", m_replace},
-	{"join", m_join}, {"upper", m_upper}, {"lower", m_lower}, {"title", m_title}, {"capitalize", m_capitalize},
-	{"swapcase", m_swapcase}, {"find", m_find}, {"rfind", m_rfind}, {"index", m_index}, {"rindex", m_rindex}, {"count", m_count},
-	{"removeprefix", m_removeprefix}, {"removesuffix", m_removesuffix}, {"partition", m_partition},
-	{"rpartition", m_rpartition}, {"center", m_center}, {"ljust", m_ljust}, {"rjust", m_rjust}, {"zfill", m_zfill},
-	{"expandtabs", m_expandtabs}, {"format", format_braces}, {"isdigit", m_isdigit}, {"isdecimal", m_isdecimal},
-	{"isalpha", m_isalpha}, {"isalnum", m_isalnum}, {"isspace", m_isspace}, {"isprintable", m_isprintable},
-	{"isascii", m_isascii}, {"islower", m_islower}, {"isupper", m_isupper}, {"istitle", m_istitle}, {"casefold", NULL},
-	{"encode", NULL}, {"format_map", NULL}, {"isidentifier", NULL}, {"isnumeric", NULL}, {"maketrans", NULL},
-	{"translate", NULL}, {NULL, NULL},
+    {"strip", m_strip},           {"lstrip", m_lstrip},         {"rstrip", m_rstrip},
+    {"splitlines", m_splitlines}, {"upper", m_upper},           {"lower", m_lower},
+    {"title", m_title},           {"capitalize", m_capitalize}, {"swapcase", m_swapcase},
+    {"center", m_center},         {"ljust", m_ljust},           {"rjust", m_rjust},
+    {"zfill", m_zfill},           {"expandtabs", m_expandtabs}, {"format", format_braces},
+    {"isdigit", m_isdigit},       {"isdecimal", m_isdecimal},   {"isalpha", m_isalpha},
+    {"isalnum", m_isalnum},       {"isspace", m_isspace},       {"isprintable", m_isprintable},
+    {"isascii", m_isascii},       {"islower", m_islower},       {"isupper", m_isupper},
+    {"istitle", m_istitle},       {"casefold", NULL},           {"encode", NULL},
+    {"format_map", NULL},         {"isidentifier", NULL},       {"isnumeric", NULL},
+    {"maketrans", NULL},          {"translate", NULL},          {NULL, NULL},
 };

@@ -81,7 +81,7 @@ static int t_mapping(struct render *r, struct jval v, const struct jargs *args)
 static int t_sequence(struct render *r, struct jval v, const struct jargs *args)
 {
 	return no_arguments(r, args) && (v.type == J_UNDEFINED || v.type == J_STR || v.type == J_LIST || v.type == J_TUPLE ||
-		v.type == J_DICT || v.type == J_RANGE);
+	                                 v.type == J_DICT || v.type == J_RANGE);
 }
 
 static int t_iterable(struct render *r, struct jval v, const struct jargs *args)
@@ -92,7 +92,7 @@ static int t_iterable(struct render *r, struct jval v, const struct jargs *args)
 static int t_callable(struct render *r, struct jval v, const struct jargs *args)
 {
 	return no_arguments(r, args) && (v.type == J_UNDEFINED || v.type == J_MACRO || v.type == J_FUNCTION || v.type == J_METHOD ||
-		v.type == J_JOINER || v.type == J_LOOP);
+	                                 v.type == J_JOINER || v.type == J_LOOP);
 }
 
 static int t_lower(struct render *r, struct jval v, const struct jargs *args)
@@ -209,13 +209,45 @@ static int t_test(struct render *r, struct jval v, const struct jargs *args)
 const struct jtest *test_find(const struct jstr *name)
 {
 	static const struct jtest tests[] = {
-		{"defined", t_defined}, {"undefined", t_undefined}, {"none", t_none}, {"boolean", t_boolean}, {"true", t_true},
-		{"false", t_false}, {"integer", t_integer}, {"float", t_float}, {"number", t_number}, {"string", t_string},
-		{"escaped", t_escaped}, {"mapping", t_mapping}, {"sequence", t_sequence}, {"iterable", t_iterable},
-		{"callable", t_callable}, {"lower", t_lower}, {"upper", t_upper}, {"odd", t_odd}, {"even", t_even},
-		{"divisibleby", t_divisibleby}, {"in", t_in}, {"sameas", t_sameas}, {"filter", t_filter}, {"test", t_test},
-		{"eq", t_eq}, {"equalto", t_eq}, {"==", t_eq}, {"ne", t_ne}, {"!=", t_ne}, {"lt", t_lt}, {"lessthan", t_lt}, {"<", t_lt},
-		{"le", t_le}, {"<=", t_le}, {"gt", t_gt}, {"greaterthan", t_gt}, {">", t_gt}, {"ge", t_ge}, {">=", t_ge},
+	    {"defined", t_defined},
+	    {"undefined", t_undefined},
+	    {"none", t_none},
+	    {"boolean", t_boolean},
+	    {"true", t_true},
+	    {"false", t_false},
+	    {"integer", t_integer},
+	    {"float", t_float},
+	    {"number", t_number},
+	    {"string", t_string},
+	    {"escaped", t_escaped},
+	    {"mapping", t_mapping},
+	    {"sequence", t_sequence},
+	    {"iterable", t_iterable},
+	    {"callable", t_callable},
+	    {"lower", t_lower},
+	    {"upper", t_upper},
+	    {"odd", t_odd},
+	    {"even", t_even},
+	    {"divisibleby", t_divisibleby},
+	    {"in", t_in},
+	    {"sameas", t_sameas},
+	    {"filter", t_filter},
+	    {"test", t_test},
+	    {"eq", t_eq},
+	    {"equalto", t_eq},
+	    {"==", t_eq},
+	    {"ne", t_ne},
+	    {"!=", t_ne},
+	    {"lt", t_lt},
+	    {"lessthan", t_lt},
+	    {"<", t_lt},
+	    {"le", t_le},
+	    {"<=", t_le},
+	    {"gt", t_gt},
+	    {"greaterthan", t_gt},
+	    {">", t_gt},
+	    {"ge", t_ge},
+	    {">=", t_ge},
 	};
 
 	for (size_t i = 0; i < sizeof(tests) / sizeof(*tests); i++)

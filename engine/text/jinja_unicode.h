@@ -1,5 +1,5 @@
-/* jinja_unicode.h: characters as Python's str methods see them (Python 3.11: Unicode 14; utf8proc 2.8: 15, which only assigns more).
- * Text is valid UTF-8. Pure functions; any thread. */
+/* jinja_unicode.h: characters as Python's str methods see them (Python 3.11: Unicode 14; utf8proc 2.8: 15, which only assigns
+ * more). Text is valid UTF-8. Pure functions; any thread. */
 #ifndef TOKENMILL_ENGINE_JINJA_UNICODE_H
 #define TOKENMILL_ENGINE_JINJA_UNICODE_H
 

@@ -25,16 +25,18 @@ enum jtype {
 	J_UNDEFINED,
 	J_NONE,
 	J_BOOL,
-	J_INT,   /* 128 bits; beyond that is an error, where Python goes on */
+	J_INT, /* 128 bits; beyond that is an error, where Python goes on */
 	J_FLOAT,
 	J_STR,
 	J_LIST,
 	J_TUPLE,
 	J_DICT,
-	J_KEYS, J_VALUES, J_ITEMS, /* views of a dict */
+	J_KEYS,
+	J_VALUES,
+	J_ITEMS, /* views of a dict */
 	J_RANGE,
 	J_NAMESPACE,
-	J_ITER,     /* what map, select, reverse, ... return: read once, no length */
+	J_ITER, /* what map, select, reverse, ... return: read once, no length */
 	J_MACRO,
 	J_FUNCTION, /* range, dict, namespace, raise_exception, ... */
 	J_METHOD,   /* bound: ' a '.strip */
@@ -77,10 +79,10 @@ struct jtail {
 };
 
 struct jundefined {
-	const char *hint;    /* the message, or NULL: made from the next two */
-	struct jval name;    /* the variable, attribute or index that was not there */
-	const char *owner;   /* type name of the object that lacks it; NULL for a variable */
-	int security;        /* the sandbox hides it */
+	const char *hint;  /* the message, or NULL: made from the next two */
+	struct jval name;  /* the variable, attribute or index that was not there */
+	const char *owner; /* type name of the object that lacks it; NULL for a variable */
+	int security;      /* the sandbox hides it */
 };
 
 struct jlist {
@@ -155,12 +157,12 @@ struct render {
 	size_t max_bytes;  /* of mem */
 	size_t max_output; /* of any one text being built */
 	uint64_t steps, max_steps;
-	int depth;         /* nested evaluations */
-	int n_calls;       /* nested macro calls and recursive loops */
-	int line;          /* of the template, for messages */
+	int depth;   /* nested evaluations */
+	int n_calls; /* nested macro calls and recursive loops */
+	int line;    /* of the template, for messages */
 	int failed;
 	struct err *err;
-	struct buf *out;   /* where output goes: the result or what a block captures */
+	struct buf *out; /* where output goes: the result or what a block captures */
 	struct jdict *vars;
 	int64_t now_unix_s;
 };
@@ -219,16 +221,16 @@ void dict_set(struct render *r, struct jdict *d, struct jval key, struct jval va
 const char *jval_type_name(struct jval v); /* Python's name of the type */
 int jval_is_str(struct jval v, const char *s);
 int jval_truth(struct render *r, struct jval v);
-int jval_is_number(struct jval v);  /* int, float, bool */
-int jval_is_integer(struct jval v); /* int, bool */
-__int128 jval_as_int(struct jval v);  /* of jval_is_integer */
-double jval_as_double(struct jval v); /* of jval_is_number */
+int jval_is_number(struct jval v);                    /* int, float, bool */
+int jval_is_integer(struct jval v);                   /* int, bool */
+__int128 jval_as_int(struct jval v);                  /* of jval_is_integer */
+double jval_as_double(struct jval v);                 /* of jval_is_number */
 int64_t jval_length(struct render *r, struct jval v); /* len(); -1 when it has none, without a failure */
 int jval_equal(struct render *r, struct jval a, struct jval b);
-int jval_less(struct render *r, struct jval a, struct jval b); /* a < b; failed when Python would raise TypeError */
+int jval_less(struct render *r, struct jval a, struct jval b);    /* a < b; failed when Python would raise TypeError */
 int jval_at_most(struct render *r, struct jval a, struct jval b); /* a <= b */
 int jval_is_hashable(struct jval v);
-int jval_same(struct jval a, struct jval b);                   /* Python's `is` */
+int jval_same(struct jval a, struct jval b); /* Python's `is` */
 int jval_contains(struct render *r, struct jval container, struct jval item);
 /* Stable sort of items by keys (parallel arrays), as sorted(..., reverse=). */
 void jval_sort(struct render *r, struct jval *keys, struct jval *items, size_t n, int reverse);
@@ -245,7 +247,7 @@ struct jlist *list_of(struct render *r, struct jval v); /* list(v); never NULL *
 void text_add_value(struct render *r, struct buf *b, struct jval v); /* str(v) */
 void text_add_repr(struct render *r, struct buf *b, struct jval v);  /* repr(v) */
 void text_add_int(struct buf *b, __int128 i);
-void text_add_float(struct buf *b, double d); /* repr(float): the shortest text that reads back as d */
+void text_add_float(struct buf *b, double d);                    /* repr(float): the shortest text that reads back as d */
 const struct jstr *jval_to_str(struct render *r, struct jval v); /* str(v); never NULL */
 struct json_style {
 	int ensure_ascii, sort_keys;

@@ -45,7 +45,9 @@ void text_add_stop_named(struct text *t, const char *token)
 
 void text_take_template(struct text *t, const char *name, const char *source, size_t n)
 {
-	char **to = strcmp(name, "default") == 0 ? &t->template_source : strcmp(name, "tool_use") == 0 ? &t->tool_template_source : NULL;
+	char **to = strcmp(name, "default") == 0    ? &t->template_source
+	            : strcmp(name, "tool_use") == 0 ? &t->tool_template_source
+	                                            : NULL;
 
 	if (to && !*to)
 		*to = xmemdup(source, n);
@@ -75,7 +77,8 @@ static int puts_bos(const struct text *t, struct err *err)
 	struct token_list with = {0}, without = {0};
 	int rc = -1;
 
-	if (encoder_encode(e, "a", 1, ENCODE_ADD_SPECIAL, &with, err) == 0 && encoder_encode(e, "a", 1, ENCODE_PLAIN, &without, err) == 0)
+	if (encoder_encode(e, "a", 1, ENCODE_ADD_SPECIAL, &with, err) == 0 &&
+	    encoder_encode(e, "a", 1, ENCODE_PLAIN, &without, err) == 0)
 		rc = t->bos_id >= 0 && with.n > without.n && with.ids[0] == t->bos_id && !(without.n && without.ids[0] == t->bos_id);
 	token_list_release(&with);
 	token_list_release(&without);
@@ -166,8 +169,8 @@ static yyjson_val *get_set(yyjson_val *object, const char *name)
 	return yyjson_is_null(v) ? NULL : v;
 }
 
-/* A message as transformers' apply_chat_template (5.x) hands it to the template: without members that are null; reasoning, under
- * whatever of its three names it came, as thinking (in front) and as reasoning_content. */
+/* A message as transformers' apply_chat_template (5.x) hands it to the template: without members that are null; reasoning,
+ * under whatever of its three names it came, as thinking (in front) and as reasoning_content. */
 static yyjson_mut_val *normal_message(yyjson_mut_doc *doc, yyjson_val *message)
 {
 	yyjson_mut_val *out = yyjson_mut_obj(doc);
@@ -177,8 +180,7 @@ static yyjson_mut_val *normal_message(yyjson_mut_doc *doc, yyjson_val *message)
 
 	if (reasoning)
 		yyjson_mut_obj_add_val(doc, out, "thinking", yyjson_val_mut_copy(doc, thinking ? thinking : reasoning));
-	yyjson_obj_foreach(message, i, max, key, value)
-	{
+	yyjson_obj_foreach (message, i, max, key, value) {
 		if (!yyjson_is_null(value) && !(reasoning && yyjson_equals_str(key, "thinking")))
 			yyjson_mut_obj_add(out, yyjson_val_mut_copy(doc, key), yyjson_val_mut_copy(doc, value));
 	}
@@ -197,8 +199,7 @@ static int add_variables(yyjson_mut_doc *doc, yyjson_mut_val *vars, const struct
 	for (int k = 0; k < t->n_named_tokens; k++)
 		if (!yyjson_obj_get(kwargs, t->named_tokens[k].name))
 			yyjson_mut_obj_add_str(doc, vars, t->named_tokens[k].name, t->named_tokens[k].text);
-	yyjson_obj_foreach(kwargs, i, max, key, value)
-	{
+	yyjson_obj_foreach (kwargs, i, max, key, value) {
 		const char *name = yyjson_get_str(key);
 
 		for (size_t k = 0; k < sizeof(not_variables) / sizeof(*not_variables); k++)
@@ -225,8 +226,7 @@ static yyjson_doc *make_variables(const struct text *t, yyjson_val *messages, yy
 	size_t i, max;
 
 	yyjson_mut_doc_set_root(doc, vars);
-	yyjson_arr_foreach(messages, i, max, message)
-	{
+	yyjson_arr_foreach (messages, i, max, message) {
 		if (!yyjson_is_obj(message)) {
 			err_set(err, ERR_ROW, "messages[%zu] is not an object but %s", i, json_type_name(message));
 			goto out;
@@ -247,8 +247,8 @@ out:
 	return out;
 }
 
-int text_render_chat(const struct text *t, yyjson_val *messages, yyjson_val *tools, yyjson_val *kwargs, int add_generation_prompt,
-                     int64_t now_unix_s, struct buf *out, struct err *err)
+int text_render_chat(const struct text *t, yyjson_val *messages, yyjson_val *tools, yyjson_val *kwargs,
+                     int add_generation_prompt, int64_t now_unix_s, struct buf *out, struct err *err)
 {
 	struct template_limits limits = {.now_unix_s = now_unix_s};
 	yyjson_val *given_tools = yyjson_obj_get(kwargs, "tools");
@@ -270,7 +270,8 @@ int text_render_chat(const struct text *t, yyjson_val *messages, yyjson_val *too
 		return err_set(err, ERR_ROW, "messages is empty: a chat prompt needs at least one message");
 	if (kwargs && !yyjson_is_obj(kwargs))
 		return err_set(err, ERR_ROW, "chat_template_kwargs is not an object but %s", json_type_name(kwargs));
-	if (!json_depth_within(messages, 200) || (tools && !json_depth_within(tools, 200)) || (kwargs && !json_depth_within(kwargs, 200)))
+	if (!json_depth_within(messages, 200) || (tools && !json_depth_within(tools, 200)) ||
+	    (kwargs && !json_depth_within(kwargs, 200)))
 		return err_set(err, ERR_ROW, "messages, tools or chat_template_kwargs nested more than 200 deep");
 	vars = make_variables(t, messages, tools, kwargs, add_generation_prompt, err);
 	if (!vars)

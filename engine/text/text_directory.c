@@ -47,7 +47,8 @@ static void take_token(struct text *t, const char *name, yyjson_val *v)
 
 static void take_tokens(struct text *t, yyjson_val *config, yyjson_val *overruled_by)
 {
-	static const char *const names[] = {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"};
+	static const char *const names[] = {"bos_token", "eos_token", "unk_token", "sep_token",
+	                                    "pad_token", "cls_token", "mask_token"};
 	yyjson_val *key, *value;
 	size_t i, max;
 
@@ -55,7 +56,7 @@ static void take_tokens(struct text *t, yyjson_val *config, yyjson_val *overrule
 	for (i = 0; i < sizeof(names) / sizeof(*names); i++)
 		if (!yyjson_obj_get(overruled_by, names[i]))
 			take_token(t, names[i], yyjson_obj_get(config, names[i]));
-	yyjson_obj_foreach(yyjson_obj_get(config, "extra_special_tokens"), i, max, key, value)
+	yyjson_obj_foreach (yyjson_obj_get(config, "extra_special_tokens"), i, max, key, value)
 		take_token(t, yyjson_get_str(key), value);
 }
 
@@ -80,8 +81,7 @@ static void take_template(struct text *t, yyjson_val *v)
 
 	if (yyjson_is_str(v))
 		text_take_template(t, "default", yyjson_get_str(v), yyjson_get_len(v));
-	yyjson_arr_foreach(v, i, max, item)
-	{
+	yyjson_arr_foreach (v, i, max, item) {
 		yyjson_val *name = yyjson_obj_get(item, "name"), *source = yyjson_obj_get(item, "template");
 
 		if (yyjson_is_str(name) && yyjson_is_str(source))
@@ -118,7 +118,7 @@ static void take_stops(struct text *t, yyjson_val *v)
 
 	if (yyjson_is_int(v))
 		text_add_stop(t, yyjson_get_sint(v));
-	yyjson_arr_foreach(v, i, max, item)
+	yyjson_arr_foreach (v, i, max, item)
 		if (yyjson_is_int(item))
 			text_add_stop(t, yyjson_get_sint(item));
 }
@@ -160,12 +160,13 @@ static int is_token(const struct text *t, yyjson_val *id)
 	size_t n;
 
 	return yyjson_is_int(id) && yyjson_get_sint(id) >= 0 && yyjson_get_sint(id) <= INT32_MAX &&
-		tokenizer_token(t->tokenizer, (int32_t)yyjson_get_sint(id), &n) != NULL;
+	       tokenizer_token(t->tokenizer, (int32_t)yyjson_get_sint(id), &n) != NULL;
 }
 
 static int read_config(struct text *t, const char *dir, yyjson_val *tokenizer_config, struct err *err)
 {
-	static const char *const lengths[] = {"max_position_embeddings", "n_positions", "max_sequence_length", "seq_length", "n_ctx"};
+	static const char *const lengths[] = {"max_position_embeddings", "n_positions", "max_sequence_length", "seq_length",
+	                                      "n_ctx"};
 	yyjson_val *root, *v;
 	yyjson_doc *doc;
 
@@ -199,8 +200,8 @@ static int read_config(struct text *t, const char *dir, yyjson_val *tokenizer_co
  * gpt-oss <|end|> ends a message, not the turn. */
 static void add_turn_ends(struct text *t)
 {
-	static const char *const names[] = {"<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|return|>", "<|call|>", "<|eom_id|>",
-		"<|end_of_text|>", "<end_of_utterance>", "<turn|>"};
+	static const char *const names[] = {"<|im_end|>", "<|eot_id|>", "<|end|>",         "<end_of_turn>",      "<|return|>",
+	                                    "<|call|>",   "<|eom_id|>", "<|end_of_text|>", "<end_of_utterance>", "<turn|>"};
 	int harmony = tokenizer_find(t->tokenizer, "<|return|>", 10) >= 0;
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(*names) && t->template_source; i++)

@@ -84,11 +84,15 @@ static void read_special_tokens(struct text *t, const struct gguf *g)
  * <|end|> ends a message, not the turn. */
 static void read_stops(struct text *t, const struct gguf *g)
 {
-	static const char *const keys[] = {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id", "tokenizer.ggml.fim_pad_token_id",
-		"tokenizer.ggml.fim_rep_token_id", "tokenizer.ggml.fim_sep_token_id"};
-	static const char *const names[] = {"<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<end_of_turn>", "<|endoftext|>",
-		"</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>", "<end_of_utterance>", "<|fim_pad|>", "<fim-pad>",
-		"<fim_pad>", "<PAD>", "[PAD]", "<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>", "<|file_sep|>"};
+	static const char *const keys[] = {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id",
+	                                   "tokenizer.ggml.fim_pad_token_id", "tokenizer.ggml.fim_rep_token_id",
+	                                   "tokenizer.ggml.fim_sep_token_id"};
+	static const char *const names[] = {"<|eot_id|>",    "<|im_end|>",    "<|end|>",    "<|return|>",      "<|call|>",
+	                                    "<end_of_turn>", "<|endoftext|>", "</s>",       "<|eom_id|>",      "<EOT>",
+	                                    "_<EOT>",        "[EOT]",         "[EOS]",      "<|end_of_text|>", "<end_of_utterance>",
+	                                    "<|fim_pad|>",   "<fim-pad>",     "<fim_pad>",  "<PAD>",           "[PAD]",
+	                                    "<|fim_repo|>",  "<|repo_name|>", "<fim-repo>", "<REPO>",          "<reponame>",
+	                                    "<|file_sep|>"};
 	int harmony = tokenizer_find(t->tokenizer, "<|return|>", 10) >= 0;
 
 	text_add_stop(t, t->eos_id);

@@ -37,7 +37,7 @@ struct tokenizer *tokenizer_open_gguf(const struct gguf *g, struct err *err);
 void tokenizer_free(struct tokenizer *t);
 
 int32_t tokenizer_n_vocab(const struct tokenizer *t); /* highest id + 1 */
-/* The token's string in the vocabulary's own alphabet (byte-level: "Ġthe"). Borrowed. NULL for an id with no token. */
+/* The token's string in the vocabulary's own alphabet (byte-level: "Ġthe"). Borrowed. NULL for an id with no token. n may be NULL. */
 const char *tokenizer_token(const struct tokenizer *t, int32_t id, size_t *n);
 int32_t tokenizer_find(const struct tokenizer *t, const char *token, size_t n); /* id, or -1; added tokens too */
 int tokenizer_is_special(const struct tokenizer *t, int32_t id);

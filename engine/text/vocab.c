@@ -122,6 +122,7 @@ const char *vocab_text(const struct vocab *v, int32_t id, size_t *n)
 {
 	if (id < 0 || (size_t)id >= v->n_ids || v->entries[id].n == UINT32_MAX)
 		return NULL;
-	*n = v->entries[id].n;
+	if (n)
+		*n = v->entries[id].n;
 	return v->text.data + v->entries[id].at;
 }

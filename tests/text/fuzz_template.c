@@ -9,9 +9,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const char vars[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"hi \xC3\xA9\"},{\"role\":\"assistant\",\"content\":null,"
-		"\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":{\"a\":[1,2.5,true]}}}]}],\"s\":\"Hello World\",\"n\":7,\"l\":[3,1,2],"
-		"\"d\":{\"a\":1,\"b\":\"x\"},\"bos_token\":\"<s>\"}";
+	static const char vars[] =
+	    "{\"messages\":[{\"role\":\"user\",\"content\":\"hi \xC3\xA9\"},{\"role\":\"assistant\",\"content\":null,"
+	    "\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":{\"a\":[1,2.5,true]}}}]}],\"s\":\"Hello "
+	    "World\",\"n\":7,\"l\":[3,1,2],"
+	    "\"d\":{\"a\":1,\"b\":\"x\"},\"bos_token\":\"<s>\"}";
 	static yyjson_doc *doc;
 	struct template_limits limits = {.max_output_bytes = 1 << 16, .max_steps = 20000};
 	struct err err = {0};

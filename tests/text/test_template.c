@@ -1,4 +1,5 @@
-/* test_template.c: chat templates. template_cases.jsonl holds templates with what Jinja2 makes of them (scripts/diff-template.py
+/* test_template.c: chat templates. template_cases.jsonl holds templates with what Jinja2 makes of them
+ * (scripts/diff-template.py
  * --write-cases); the rest is what Jinja2 cannot tell: limits, messages, template_uses, threads. */
 #include "engine/text/template.h"
 
@@ -78,9 +79,11 @@ static void check_case(const char *line, size_t n, int number, yyjson_val *defau
 	int ok = t && template_render(t, vars ? vars : default_vars, &limits, &out, &err) == 0;
 
 	CHECK(doc != NULL);
-	if (ok != (expected != NULL) || (ok && (out.len != yyjson_get_len(expected) || memcmp(buf_str(&out), yyjson_get_str(expected), out.len)))) {
+	if (ok != (expected != NULL) ||
+	    (ok && (out.len != yyjson_get_len(expected) || memcmp(buf_str(&out), yyjson_get_str(expected), out.len)))) {
 		printf("case %d: %s\n", number, source);
-		CHECK_STR(ok ? buf_str(&out) : err.msg, expected ? yyjson_get_str(expected) : yyjson_get_str(yyjson_obj_get(root, "error")));
+		CHECK_STR(ok ? buf_str(&out) : err.msg,
+		          expected ? yyjson_get_str(expected) : yyjson_get_str(yyjson_obj_get(root, "error")));
 	}
 	template_free(t);
 	yyjson_doc_free(doc);
@@ -124,14 +127,17 @@ TEST(messages_name_the_line)
 	check_error("a\n{{ x.y }}", "{}", ERR_ROW, "chat template line 2: 'x' is undefined");
 	check_error("{% set x = {} %}\n\n{{ x.y.z }}", "{}", ERR_ROW, "chat template line 3: 'dict object' has no attribute 'y'");
 	check_error("{{ raise_exception('roles must alternate') }}", "{}", ERR_ROW, "roles must alternate");
-	check_error("\n{% if x %}", "{}", ERR_MODEL, "chat template line 2: unexpected end of template: 'elif' is missing for the block of line 2");
+	check_error("\n{% if x %}", "{}", ERR_MODEL,
+	            "chat template line 2: unexpected end of template: 'elif' is missing for the block of line 2");
 	check_error("{{ 1 | nope }}", "{}", ERR_MODEL, "chat template line 1: no filter named 'nope'");
 	check_error("{{ x | pprint }}", "{}", ERR_MODEL, "chat template line 1: filter 'pprint' is not supported");
 	check_error("{% include 'a' %}", "{}", ERR_MODEL, "chat template line 1: the tag 'include' is not supported");
-	check_error("{% if x %}{{ 1 | nope }}{% endif %}{{ y }}", "{\"x\":1}", ERR_ROW, "chat template line 1: no filter named 'nope'");
+	check_error("{% if x %}{{ 1 | nope }}{% endif %}{{ y }}", "{\"x\":1}", ERR_ROW,
+	            "chat template line 1: no filter named 'nope'");
 	check_error("{{ 2 ** 200 }}", "{}", ERR_ROW,
 	            "chat template line 1: integer overflow: integers of more than 128 bits are not supported");
-	check_error("{{ [].append(1) }}", "{}", ERR_ROW, "chat template line 1: access to attribute 'append' of 'list' object is unsafe");
+	check_error("{{ [].append(1) }}", "{}", ERR_ROW,
+	            "chat template line 1: access to attribute 'append' of 'list' object is unsafe");
 	check_error("\xff", "{}", ERR_MODEL, "chat template line 1: the template is not UTF-8");
 }
 
@@ -154,14 +160,19 @@ TEST(limits)
 
 	check_stops("{% for a in range(10000) %}{% for b in range(10000) %}{% endfor %}{% endfor %}", "steps");
 	check_stops("{{ 'x' * 10000000000 }}", "bytes");
-	check_stops("{% set ns = namespace(s='xxxxxxxx') %}{% for i in range(100) %}{% set ns.s = ns.s + ns.s %}{% endfor %}", "bytes");
+	check_stops("{% set ns = namespace(s='xxxxxxxx') %}{% for i in range(100) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
+	            "bytes");
 	check_stops("{{ [1] * 100000000 }}", "steps");
 	check_stops("{% for a in range(100000) %}{{ 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx' }}{% endfor %}", "bytes");
 	check_stops("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "deep");
 	check_stops("{% set ns = namespace() %}{% set ns.a = ns %}{{ ns }}", "deep");
-	check_stops("{% set ns = namespace(a=[]) %}{% for i in range(9000) %}{% set ns.a = [ns.a] %}{% endfor %}{{ ns.a }}", "deep");
-	check_stops("{% set ns = namespace(a=(1,)) %}{% for i in range(9000) %}{% set ns.a = (ns.a,) %}{% endfor %}{{ {ns.a: 1} }}", "deep");
-	check_stops("{% set ns = namespace(a=[1]) %}{% for i in range(9000) %}{% set ns.a = ns.a | select %}{% endfor %}{{ ns.a | list }}", "deep");
+	check_stops("{% set ns = namespace(a=[]) %}{% for i in range(9000) %}{% set ns.a = [ns.a] %}{% endfor %}{{ ns.a }}",
+	            "deep");
+	check_stops("{% set ns = namespace(a=(1,)) %}{% for i in range(9000) %}{% set ns.a = (ns.a,) %}{% endfor %}{{ {ns.a: 1} }}",
+	            "deep");
+	check_stops(
+	    "{% set ns = namespace(a=[1]) %}{% for i in range(9000) %}{% set ns.a = ns.a | select %}{% endfor %}{{ ns.a | list }}",
+	    "deep");
 	check_stops("{{ ''.join(range(10)) }}", "string is expected");
 	check_stops("{{ '%999999999d' % 1 }}", "bytes");
 	check_stops("{{ 'x'.center(99999999999) }}", "bytes");
@@ -216,8 +227,9 @@ TEST(uses)
 /* A long conversation built by concatenation costs time in proportion to its length. */
 TEST(concatenation_is_not_quadratic)
 {
-	const char *source = "{% set ns = namespace(s='') %}{% for i in range(50000) %}{% set ns.s = ns.s + 'some words of a message ' %}{% endfor %}"
-		"{{ ns.s | length }}";
+	const char *source = "{% set ns = namespace(s='') %}{% for i in range(50000) %}{% set ns.s = ns.s + 'some words of a "
+	                     "message ' %}{% endfor %}"
+	                     "{{ ns.s | length }}";
 
 	check_text(source, "{}", "1200000");
 }

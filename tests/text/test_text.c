@@ -10,17 +10,23 @@
 
 /* Bytes a..d and three special tokens; a text gets <s> in front. */
 static const char tokenizer_json[] =
-	"{\"version\":\"1.0\",\"added_tokens\":["
-	"{\"id\":4,\"content\":\"<s>\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false,\"special\":true},"
-	"{\"id\":5,\"content\":\"</s>\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false,\"special\":true},"
-	"{\"id\":6,\"content\":\"<|im_end|>\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false,\"special\":true}],"
-	"\"normalizer\":null,\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":true},"
-	"\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<s>\",\"type_id\":0}},"
-	"{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}],\"pair\":[{\"Sequence\":{\"id\":\"A\",\"type_id\":0}},{\"Sequence\":{\"id\":\"B\",\"type_id\":0}}],"
-	"\"special_tokens\":{\"<s>\":{\"id\":\"<s>\",\"ids\":[4],\"tokens\":[\"<s>\"]}}},"
-	"\"decoder\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":true,\"use_regex\":true},"
-	"\"model\":{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,\"continuing_subword_prefix\":null,\"end_of_word_suffix\":null,"
-	"\"fuse_unk\":false,\"byte_fallback\":false,\"vocab\":{\"a\":0,\"b\":1,\"c\":2,\"d\":3},\"merges\":[]}}";
+    "{\"version\":\"1.0\",\"added_tokens\":["
+    "{\"id\":4,\"content\":\"<s>\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false,\"special\":"
+    "true},"
+    "{\"id\":5,\"content\":\"</"
+    "s>\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false,\"special\":true},"
+    "{\"id\":6,\"content\":\"<|im_end|>\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false,"
+    "\"special\":true}],"
+    "\"normalizer\":null,\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,\"use_"
+    "regex\":true},"
+    "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<s>\",\"type_id\":0}},"
+    "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}],\"pair\":[{\"Sequence\":{\"id\":\"A\",\"type_id\":0}},{\"Sequence\":{\"id\":"
+    "\"B\",\"type_id\":0}}],"
+    "\"special_tokens\":{\"<s>\":{\"id\":\"<s>\",\"ids\":[4],\"tokens\":[\"<s>\"]}}},"
+    "\"decoder\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":true,\"use_regex\":true},"
+    "\"model\":{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,\"continuing_subword_prefix\":null,\"end_of_word_suffix\":"
+    "null,"
+    "\"fuse_unk\":false,\"byte_fallback\":false,\"vocab\":{\"a\":0,\"b\":1,\"c\":2,\"d\":3},\"merges\":[]}}";
 
 static int n_dirs;
 
@@ -55,8 +61,8 @@ static void check_chat(const struct text *t, const char *request, int add_prompt
 	struct buf out = {0};
 
 	CHECK(doc != NULL);
-	if (text_render_chat(t, yyjson_obj_get(root, "messages"), yyjson_obj_get(root, "tools"), yyjson_obj_get(root, "kwargs"), add_prompt, 0,
-	                     &out, &err) == 0) {
+	if (text_render_chat(t, yyjson_obj_get(root, "messages"), yyjson_obj_get(root, "tools"), yyjson_obj_get(root, "kwargs"),
+	                     add_prompt, 0, &out, &err) == 0) {
 		CHECK_STR(buf_str(&out), expected);
 	} else {
 		CHECK_INT(err.code, ERR_ROW);
@@ -66,19 +72,22 @@ static void check_chat(const struct text *t, const char *request, int add_prompt
 	buf_release(&out);
 }
 
-#define TEMPLATE                                                                                          \
-	"{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}" \
+#define TEMPLATE                                                                                                               \
+	"{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt "              \
+	"%}[assistant]{% endif %}"                                                                                                 \
 	"{{ eos_token if flag is defined }}{{ tools | tojson }}{{ documents }}{{ pad_token is defined }}"
 #define QUOTED "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
 
 TEST(directory)
 {
 	struct err err = {0};
-	struct text *t = OPEN(&err, "tokenizer_config.json", "{\"bos_token\":{\"__type\":\"AddedToken\",\"content\":\"<s>\"},\"eos_token\":\"</s>\","
-		"\"pad_token\":null,\"chat_template\":\"" QUOTED "\",\"model_max_length\":1000000000000000019884624838656}",
-		"generation_config.json", "{\"eos_token_id\":[5,6],\"temperature\":0.6,\"top_k\":20,\"top_p\":0.95}",
-		"config.json", "{\"eos_token_id\":5,\"text_config\":{\"max_position_embeddings\":4096}}",
-		"special_tokens_map.json", "{\"pad_token\":\"</s>\",\"unk_token\":{\"content\":\"a\"}}");
+	struct text *t =
+	    OPEN(&err, "tokenizer_config.json",
+	         "{\"bos_token\":{\"__type\":\"AddedToken\",\"content\":\"<s>\"},\"eos_token\":\"</s>\","
+	         "\"pad_token\":null,\"chat_template\":\"" QUOTED "\",\"model_max_length\":1000000000000000019884624838656}",
+	         "generation_config.json", "{\"eos_token_id\":[5,6],\"temperature\":0.6,\"top_k\":20,\"top_p\":0.95}",
+	         "config.json", "{\"eos_token_id\":5,\"text_config\":{\"max_position_embeddings\":4096}}",
+	         "special_tokens_map.json", "{\"pad_token\":\"</s>\",\"unk_token\":{\"content\":\"a\"}}");
 
 	if (!t) {
 		CHECK(t != NULL);
@@ -128,20 +137,24 @@ TEST(variables)
 {
 	struct err err = {0};
 	struct text *t = OPEN(&err, "chat_template.jinja", TEMPLATE, "tokenizer_config.json",
-		"{\"bos_token\":\"<s>\",\"eos_token\":\"</s>\",\"chat_template\":\"not this one\"}");
+	                      "{\"bos_token\":\"<s>\",\"eos_token\":\"</s>\",\"chat_template\":\"not this one\"}");
 
 	if (!t) {
 		CHECK(t != NULL);
 		return;
 	}
 	check_chat(t, "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}", 1, "<s>[user]hi[assistant]nullNoneFalse");
-	check_chat(t, "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"tools\":[{\"a\":1}],\"kwargs\":{\"flag\":1,\"bos_token\":\"B\","
-	           "\"add_generation_prompt\":false,\"documents\":[]}}", 1, "B[user]hi</s>[{\"a\": 1}][]False");
+	check_chat(t,
+	           "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"tools\":[{\"a\":1}],\"kwargs\":{\"flag\":1,\"bos_"
+	           "token\":\"B\","
+	           "\"add_generation_prompt\":false,\"documents\":[]}}",
+	           1, "B[user]hi</s>[{\"a\": 1}][]False");
 	check_chat(t, "{\"messages\":[]}", 1, "messages is empty: a chat prompt needs at least one message");
 	check_chat(t, "{\"messages\":{}}", 1, "messages is not an array but object");
 	check_chat(t, "{\"messages\":[1]}", 1, "messages[0] is not an object but integer");
 	check_chat(t, "{\"messages\":[{}],\"kwargs\":[]}", 1, "chat_template_kwargs is not an object but array");
-	check_chat(t, "{\"messages\":[{}],\"kwargs\":{\"chat_template\":\"x\"}}", 1, "chat_template_kwargs: \"chat_template\" cannot be set here");
+	check_chat(t, "{\"messages\":[{}],\"kwargs\":{\"chat_template\":\"x\"}}", 1,
+	           "chat_template_kwargs: \"chat_template\" cannot be set here");
 	text_free(t);
 }
 
@@ -161,15 +174,17 @@ TEST(messages_as_the_template_sees_them)
 	           "{\"thinking\": \"r\", \"role\": \"assistant\", \"reasoning\": \"r\", \"reasoning_content\": \"r\"}");
 	check_chat(t, "{\"messages\":[{\"role\":\"assistant\",\"reasoning_content\":\"r\",\"thinking\":\"t\"}]}", 0,
 	           "{\"thinking\": \"t\", \"role\": \"assistant\", \"reasoning_content\": \"r\"}");
-	check_chat(t, "{\"messages\":[{\"content\":[{\"type\":\"text\",\"text\":\"x\"}]}]}", 0, "{\"content\": [{\"type\": \"text\", \"text\": \"x\"}]}");
+	check_chat(t, "{\"messages\":[{\"content\":[{\"type\":\"text\",\"text\":\"x\"}]}]}", 0,
+	           "{\"content\": [{\"type\": \"text\", \"text\": \"x\"}]}");
 	text_free(t);
 }
 
 TEST(named_templates)
 {
 	struct err err = {0};
-	struct text *t = OPEN(&err, "tokenizer_config.json", "{\"chat_template\":[{\"name\":\"rag\",\"template\":\"R\"},{\"name\":\"tool_use\",\"template\":"
-		"\"T{{ tools|length }}\"},{\"name\":\"default\",\"template\":\"D\"}]}");
+	struct text *t = OPEN(&err, "tokenizer_config.json",
+	                      "{\"chat_template\":[{\"name\":\"rag\",\"template\":\"R\"},{\"name\":\"tool_use\",\"template\":"
+	                      "\"T{{ tools|length }}\"},{\"name\":\"default\",\"template\":\"D\"}]}");
 
 	if (!t) {
 		CHECK(t != NULL);
@@ -199,7 +214,8 @@ TEST(fingerprint)
 {
 	struct err err = {0};
 	struct text *t[4] = {OPEN(&err, "chat_template.jinja", "a"), OPEN(&err, "chat_template.jinja", "b"),
-		OPEN(&err, "chat_template.jinja", "a", "tokenizer_config.json", "{\"bos_token\":\"<s>\"}"), OPEN(&err, "chat_template.jinja", "a")};
+	                     OPEN(&err, "chat_template.jinja", "a", "tokenizer_config.json", "{\"bos_token\":\"<s>\"}"),
+	                     OPEN(&err, "chat_template.jinja", "a")};
 
 	if (t[0] && t[1] && t[2] && t[3]) {
 		CHECK(strcmp(t[0]->fingerprint, t[1]->fingerprint) != 0);

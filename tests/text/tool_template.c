@@ -35,7 +35,8 @@ static int render_chat(yyjson_val *request, struct buf *out, struct err *err)
 	}
 	if (!text)
 		return -1;
-	return text_render_chat(text, yyjson_obj_get(request, "messages"), yyjson_obj_get(request, "tools"), yyjson_obj_get(request, "kwargs"),
+	return text_render_chat(text, yyjson_obj_get(request, "messages"), yyjson_obj_get(request, "tools"),
+	                        yyjson_obj_get(request, "kwargs"),
 	                        yyjson_get_bool(yyjson_obj_get(request, "add_generation_prompt")),
 	                        yyjson_get_sint(yyjson_obj_get(request, "now")), out, err);
 }
@@ -51,7 +52,8 @@ int main(void)
 		struct buf out = {0}, text = {0};
 		yyjson_doc *doc = json_parse(line, (size_t)n, ERR_INPUT, &err);
 		yyjson_val *root = yyjson_doc_get_root(doc);
-		int ok = doc && (yyjson_obj_get(root, "model") ? render_chat(root, &out, &err) : render_template(root, &out, &err)) == 0;
+		int ok =
+		    doc && (yyjson_obj_get(root, "model") ? render_chat(root, &out, &err) : render_template(root, &out, &err)) == 0;
 
 		buf_adds(&text, ok ? "{\"out\":" : "{\"error\":");
 		if (ok)
