@@ -21,7 +21,7 @@ TEXTS = ["", " ", "hello world", " hello  world ", "Hello WORLD\n", "the lowest\
          "Grüße über Straße", "Gru\u0308ße e\u0301 \u1e9b\u0323 ﬁ ² Å", "привет, мир!", "漢字かなカナ", "a.b,c;d!e?f(g)[h]{i}", "   indented", "trailing   ",
          "▁the▁cat▁▁", "the ▁ cat", "<s>hello</s>", "<s> hello </s>  x", "x<mask>y <mask> z", "no<word>break <word> yes<word>", "Day day monday DAY <n>Day",
          "a\u00a0b\u3000c\u2028d\u0085e", "😀👩‍🚀 café\u0301", "\u200bzero\u200dwidth", "<0x41><0xE2>", "--==--", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
-         "a\nb\r\nc\rd", "\u0130I\u03a3\u01c5 \U00010400", "_ __ a_b", "hello<s>", "<s><s>hello", "  <lstrip>  <rstrip>  x", "ABCdefGHI", "q\x00w",
+         "a\nb\r\nc\rd", "\u0130I\u03a3\u01c5 \U00010400", "_ __ a_b", "hello<s>", "<s><s>hello", "  <lstrip>  <rstrip>  x", "ABCdefGHI", "q\x00w", "m\u00b2 \u00bdx \u2460",
          {"hex": "61ff62"}, {"hex": "e4bd"}, {"hex": "f09f98"}, {"hex": "c0af20ed a080".replace(" ", "")}, {"hex": "68656c6c6fe28080e2"}]
 
 
@@ -112,6 +112,8 @@ for behavior in ("Isolated", "Removed", "MergedWithPrevious", "MergedWithNext", 
     case("byte", pre=seq("pretokenizers", {"type": "Punctuation", "behavior": behavior}, bl(use_regex=False)), dec=BYTEDEC)
 for regex in (r"\b", r"(?=[A-Z])", r"a*", r"\w+|[^\w\s]+", r"(?<=\p{L})(?=\p{N})|\s", r"[^\P{L}a-f]+", r"^.", r"$", r"\d+(?!\d)|\p{Han}++|(?>'s|'t)", r"(?i:[k-s]+)|\h{2}?"):
     case("byte", pre=seq("pretokenizers", split({"Regex": regex}), bl(use_regex=False)), dec=BYTEDEC)
+for regex in (r"\w", r"[\w]", r"\b.", r"\W+", r"[^\w]+"):
+    case("byte", pre=seq("pretokenizers", split({"Regex": regex}, "Removed"), bl(use_regex=False)), dec=BYTEDEC)
 case("byte", pre=seq("pretokenizers", split({"String": ""}), bl(use_regex=False)), dec=BYTEDEC)
 for form in ("NFC", "NFD", "NFKC", "NFKD", "Lowercase"):
     case("byte", normalizer={"type": form}, pre=bl(), dec=BYTEDEC)

@@ -38,7 +38,7 @@ for i, name in enumerate(CATEGORIES):
                 category[j] = i
 space = matched_by(r"\s")
 assert space == removed_by(pre_tokenizers.WhitespaceSplit())
-word = matched_by(r"\w")
+word = matched_by(r"[\w]")  # outside of a class it also takes superscripts and fractions below U+0100
 punctuation = removed_by(pre_tokenizers.Punctuation("removed"))
 digits = pre_tokenizers.Digits(individual_digits=False)
 white = pre_tokenizers.Whitespace()

@@ -45,7 +45,7 @@ static int take_hex(struct translation *t, int kind, uint32_t *c)
 	return 0;
 }
 
-int translation_take_escape(struct translation *t, uint32_t *c, struct char_set *set)
+int translation_take_escape(struct translation *t, uint32_t *c, struct char_set *set, int in_class)
 {
 	static const char names[] = "tnrfvae", values[] = "\t\n\r\f\v\a\x1B";
 	int kind = translation_peek(t, 0), negate = 0;
@@ -74,7 +74,7 @@ int translation_take_escape(struct translation *t, uint32_t *c, struct char_set 
 		break;
 	case 'W':
 	case 'w':
-		char_set_add_flags(set, UNICODE_WORD);
+		char_set_add_word(set, in_class);
 		negate = kind == 'W';
 		break;
 	case 'D':
@@ -103,7 +103,7 @@ int translation_take_escape(struct translation *t, uint32_t *c, struct char_set 
 			n++;
 		if (translation_peek(t, n) < 0)
 			return translation_refuse(t, "\\p{ without }");
-		if (char_set_add_property(set, t->s + t->at, n, t->err) != 0)
+		if (char_set_add_property(set, t->s + t->at, n, in_class, t->err) != 0)
 			return -1;
 		t->at += n + 1;
 		break;
@@ -123,7 +123,7 @@ static int take_member(struct translation *t, uint32_t *c, struct char_set *set)
 {
 	if (translation_peek(t, 0) == '\\') {
 		t->at++;
-		return translation_take_escape(t, c, set);
+		return translation_take_escape(t, c, set, 1);
 	}
 	*c = translation_take_char(t);
 	return 1;
@@ -138,7 +138,7 @@ static int take_posix(struct translation *t, struct char_set *set)
 	else if (t->n - t->at >= 9 && memcmp(t->s + t->at, space, 9) == 0)
 		char_set_add_flags(set, UNICODE_SPACE);
 	else if (t->n - t->at >= 8 && memcmp(t->s + t->at, word, 8) == 0) {
-		char_set_add_flags(set, UNICODE_WORD);
+		char_set_add_word(set, 1);
 		t->at--;
 	} else {
 		return translation_refuse(t, "unsupported POSIX bracket");

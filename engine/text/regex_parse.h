@@ -39,7 +39,7 @@ int translation_refuse(struct translation *t, const char *what); /* -1 and the p
 uint32_t translation_take_char(struct translation *t);
 
 /* After a backslash: 1 and *c for a single character, 2 with the set filled, -1. Used inside and outside of classes. */
-int translation_take_escape(struct translation *t, uint32_t *c, struct char_set *set);
+int translation_take_escape(struct translation *t, uint32_t *c, struct char_set *set, int in_class);
 /* After [. The outermost negation is left to the caller: under (?i) PCRE2 must fold first and negate then. 0 or -1. */
 int translation_take_class(struct translation *t, struct char_set *result, int *negated, int depth);
 

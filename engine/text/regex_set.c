@@ -4,6 +4,7 @@
 
 #include <ctype.h>
 #include <pcre2.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,8 +69,18 @@ void char_set_add_flags(struct char_set *s, unsigned flags)
 	add_runs(s, 0, flags);
 }
 
-/* Scripts come from PCRE2: one pass of \p{sc:name}+ over all characters in order. */
-static int add_script(struct char_set *s, const char *name)
+void char_set_add_word(struct char_set *s, int in_class)
+{
+	char_set_add_flags(s, UNICODE_WORD);
+	if (!in_class) {
+		char_set_add(s, 0xB2, 0xB3);
+		char_set_add(s, 0xB9, 0xB9);
+		char_set_add(s, 0xBC, 0xBE);
+	}
+}
+
+/* What PCRE2 takes a property for: one pass of \p{name}+ over all characters in order. -1: it does not know it. */
+static int add_pcre2_property(struct char_set *s, const char *name)
 {
 	char pattern[64];
 	int error;
@@ -78,15 +89,15 @@ static int add_script(struct char_set *s, const char *name)
 	pcre2_match_data *match;
 	struct buf all = {0};
 
-	snprintf(pattern, sizeof(pattern), "\\p{sc:%s}+", name);
+	snprintf(pattern, sizeof(pattern), "\\p{%s}+", name);
 	code = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF, &error, &at, NULL);
 	if (!code)
 		return -1;
-	for (uint32_t c = 0; c <= UNICODE_MAX; c++) {
-		buf_reserve(&all, 4);
+	pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);
+	buf_reserve(&all, 4 * (UNICODE_MAX + 1));
+	for (uint32_t c = 0; c <= UNICODE_MAX; c++)
 		if (c < 0xD800 || c > 0xDFFF)
 			all.len += utf8_put(c, all.data + all.len);
-	}
 	match = pcre2_match_data_create_from_pattern(code, NULL);
 	while (pcre2_match(code, (PCRE2_SPTR)all.data, all.len, from, PCRE2_NO_UTF_CHECK, match, NULL) > 0) {
 		const PCRE2_SIZE *ends = pcre2_get_ovector_pointer(match);
@@ -132,9 +143,9 @@ static const struct {
 };
 /* clang-format on */
 
-int char_set_add_property(struct char_set *s, const char *name, size_t n, struct err *err)
+int char_set_add_property(struct char_set *s, const char *name, size_t n, int in_class, struct err *err)
 {
-	char folded[40];
+	char folded[40], script[48];
 	size_t len = 0;
 
 	for (size_t i = 0; i < n; i++) {
@@ -152,10 +163,10 @@ int char_set_add_property(struct char_set *s, const char *name, size_t n, struct
 		}
 	}
 	if (strcmp(folded, "word") == 0)
-		char_set_add_flags(s, UNICODE_WORD);
+		char_set_add_word(s, in_class);
 	else if (strcmp(folded, "space") == 0 || strcmp(folded, "whitespace") == 0)
 		char_set_add_flags(s, UNICODE_SPACE);
-	else if (len < 3 || add_script(s, folded) != 0)
+	else if (len < 3 || snprintf(script, sizeof(script), "sc:%s", folded) < 0 || add_pcre2_property(s, script) != 0)
 		goto unknown;
 	return 0;
 unknown:
@@ -168,19 +179,67 @@ static int is_in(const struct char_set *s, uint32_t c)
 	return c <= UNICODE_MAX && (c < 0xD800 || c > 0xDFFF) && s->bits[c / 64] >> c % 64 & 1;
 }
 
+/* The categories of many ranges, as PCRE2 has them; each made when a set first wants it, and kept. */
+static const struct {
+	const char *name;
+	uint32_t mask;
+} wide[] = {
+    {"Lu", 1u << CAT_LU}, {"Ll", 1u << CAT_LL}, {"Lm", 1u << CAT_LM}, {"Lo", 1u << CAT_LO},
+    {"Mn", 1u << CAT_MN}, {"Mc", 1u << CAT_MC}, {"Nd", 1u << CAT_ND}, {"No", 1u << CAT_NO},
+    {"Po", 1u << CAT_PO}, {"Sm", 1u << CAT_SM}, {"So", 1u << CAT_SO}, {"Cn", 1u << CAT_CN},
+};
+#define N_WIDE (sizeof(wide) / sizeof(wide[0]))
+
+static const struct char_set *wide_set(size_t i)
+{
+	static struct char_set *made[N_WIDE];
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+	pthread_mutex_lock(&lock);
+	if (!made[i]) {
+		made[i] = char_set_new();
+		add_pcre2_property(made[i], wide[i].name);
+	}
+	pthread_mutex_unlock(&lock);
+	return made[i];
+}
+
+static int is_subset(const struct char_set *a, const struct char_set *b)
+{
+	for (size_t i = 0; i < CHAR_SET_WORDS; i++)
+		if (a->bits[i] & ~b->bits[i])
+			return 0;
+	return 1;
+}
+
 void char_set_write(const struct char_set *s, int negated, struct buf *out)
 {
-	size_t ranges = 0;
+	struct char_set *rest = char_set_new(), *ours = char_set_new();
+	size_t n = 0;
 
+	memcpy(rest, s, sizeof(*rest));
 	buf_adds(out, negated ? "[^" : "[");
+	for (size_t i = 0; i < N_WIDE; i++) {
+		const struct char_set *theirs;
+
+		memset(ours, 0, sizeof(*ours));
+		char_set_add_category(ours, wide[i].mask);
+		if (!is_subset(ours, s) || !is_subset(theirs = wide_set(i), s))
+			continue;
+		buf_addf(out, "\\p{%s}", wide[i].name);
+		for (size_t w = 0; w < CHAR_SET_WORDS; w++)
+			rest->bits[w] &= ~theirs->bits[w];
+		n++;
+	}
+	free(ours);
 	for (uint32_t c = 0; c <= UNICODE_MAX;) {
 		uint32_t first = c;
 
-		if (c % 64 == 0 && s->bits[c / 64] == 0) {
+		if (c % 64 == 0 && rest->bits[c / 64] == 0) {
 			c += 64;
 			continue;
 		}
-		while (is_in(s, c))
+		while (is_in(rest, c))
 			c++;
 		if (c == first) {
 			c++;
@@ -190,9 +249,10 @@ void char_set_write(const struct char_set *s, int negated, struct buf *out)
 			buf_addf(out, "\\x{%x}", first);
 		else
 			buf_addf(out, "\\x{%x}-\\x{%x}", first, c - 1);
-		ranges++;
+		n++;
 	}
-	if (ranges == 0) {
+	free(rest);
+	if (n == 0) {
 		/* PCRE2 has no empty class: never a character, or any. */
 		buf_truncate(out, out->len - (negated ? 2 : 1));
 		buf_adds(out, negated ? "(?s:.)" : "(?!)");

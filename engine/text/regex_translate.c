@@ -72,7 +72,7 @@ static int add_escape(struct translation *t)
 	case 'B':
 		t->at++;
 		set = char_set_new();
-		char_set_add_flags(set, UNICODE_WORD);
+		char_set_add_word(set, 0);
 		char_set_write(set, 0, &word);
 		buf_addf(t->out, kind == 'b' ? "(?:(?<=%s)(?!%s)|(?<!%s)(?=%s))" : "(?:(?<=%s)(?=%s)|(?<!%s)(?!%s))", buf_str(&word),
 		         buf_str(&word), buf_str(&word), buf_str(&word));
@@ -87,7 +87,7 @@ static int add_escape(struct translation *t)
 	if (++t->n_classes > REGEX_MAX_CLASSES)
 		return translation_refuse(t, "too many classes");
 	set = char_set_new();
-	kind = translation_take_escape(t, &c, set);
+	kind = translation_take_escape(t, &c, set, 0);
 	if (kind == 1)
 		kind = add_literal(t, c) == 0 ? 0 : -1;
 	else if (kind == 2)

@@ -34,7 +34,7 @@ enum unicode_category {
 #define UNICODE_C (0x1Fu << CAT_CC)
 
 #define UNICODE_SPACE (1u << 5)       /* \s of every library involved */
-#define UNICODE_WORD (1u << 6)        /* Oniguruma's \w */
+#define UNICODE_WORD (1u << 6)        /* Oniguruma's [\w] */
 #define UNICODE_NUMERIC (1u << 7)     /* Rust's char::is_numeric: the Digits pre-tokenizer */
 #define UNICODE_PUNCTUATION (1u << 8) /* the Punctuation pre-tokenizer */
 #define UNICODE_NFC_SAFE (1u << 9)    /* NFC leaves it alone, and nothing in front of it combines with it */
