@@ -10,8 +10,8 @@ struct job_options {
 };
 
 static const struct option_spec job_options[] = {
-	{"quiet", 'q', OPTION_FLAG, offsetof(struct job_options, quiet), NULL, "say nothing but errors", 0, 0, NULL},
-	{0},
+    {"quiet", 'q', OPTION_FLAG, offsetof(struct job_options, quiet), NULL, "say nothing but errors", 0, 0, NULL},
+    {0},
 };
 
 static struct job *open_named(const struct job_options *o, char **args, int n_args, struct err *err)
@@ -34,8 +34,8 @@ static int run_merge(const void *options, char **args, int n_args, struct err *e
 		return -1;
 	r = job_all_done(j, err);
 	if (r == 0)
-		r = err_set(err, ERR_OTHER, "%lld of %lld rows are done; run the rest before merging", (long long)job_n_done_rows(j, err),
-		            (long long)job_n_rows(j));
+		r = err_set(err, ERR_OTHER, "%lld of %lld rows are done; run the rest before merging",
+		            (long long)job_n_done_rows(j, err), (long long)job_n_rows(j));
 	else if (r > 0)
 		r = job_merge(j, NULL, err);
 	if (r == 0)
@@ -59,12 +59,18 @@ static int run_verify(const void *options, char **args, int n_args, struct err *
 }
 
 const struct command command_merge = {
-	"merge", "[options] JOB", "Fold the finished shards of a job into results.jsonl, errors.jsonl and usage.json.",
-	"`run` does this by itself when the last shard is done. Merging again gives the same bytes.",
-	job_options, sizeof(struct job_options), NULL, run_merge,
+    "merge",
+    "[options] JOB",
+    "Fold the finished shards of a job into results.jsonl, errors.jsonl and usage.json.",
+    "`run` does this by itself when the last shard is done. Merging again gives the same bytes.",
+    job_options,
+    sizeof(struct job_options),
+    NULL,
+    run_merge,
 };
 
 const struct command command_verify = {
-	"verify", "[options] JOB", "Prove that a job's merged results are complete: every row once, none altered.",
-	NULL, job_options, sizeof(struct job_options), NULL, run_verify,
+    "verify", "[options] JOB", "Prove that a job's merged results are complete: every row once, none altered.",
+    NULL,     job_options,     sizeof(struct job_options),
+    NULL,     run_verify,
 };

@@ -15,15 +15,15 @@ struct info_options {
 };
 
 static const struct option_spec info_options[] = {
-	{"math", 0, OPTION_CHOICE, offsetof(struct info_options, math), "f32|fast", "arithmetic (default fast)", 0, 0, "fast|f32"},
-	{"kv-type", 0, OPTION_CHOICE, offsetof(struct info_options, kv_type), "f16|bf16|f32", "type of keys and values (default f16)", 0, 0,
-	 "f16|bf16|f32"},
-	{"memory", 0, OPTION_SIZE, offsetof(struct info_options, memory), "SIZE", "all of the engine's memory (default: half of what is free)", 0, 0,
-	 NULL},
-	{"threads", 0, OPTION_INT, offsetof(struct info_options, threads), "N", "threads (default: all processors)", 1, 4096, NULL},
-	{"max-batch", 0, OPTION_INT, offsetof(struct info_options, max_batch), "N", "most sequences at once", 1, 4096, NULL},
-	{"chunk", 0, OPTION_INT, offsetof(struct info_options, chunk), "N", "most tokens in a step (default 512)", 1, 65536, NULL},
-	{0},
+    {"math", 0, OPTION_CHOICE, offsetof(struct info_options, math), "f32|fast", "arithmetic (default fast)", 0, 0, "fast|f32"},
+    {"kv-type", 0, OPTION_CHOICE, offsetof(struct info_options, kv_type), "f16|bf16|f32",
+     "type of keys and values (default f16)", 0, 0, "f16|bf16|f32"},
+    {"memory", 0, OPTION_SIZE, offsetof(struct info_options, memory), "SIZE",
+     "all of the engine's memory (default: half of what is free)", 0, 0, NULL},
+    {"threads", 0, OPTION_INT, offsetof(struct info_options, threads), "N", "threads (default: all processors)", 1, 4096, NULL},
+    {"max-batch", 0, OPTION_INT, offsetof(struct info_options, max_batch), "N", "most sequences at once", 1, 4096, NULL},
+    {"chunk", 0, OPTION_INT, offsetof(struct info_options, chunk), "N", "most tokens in a step (default 512)", 1, 65536, NULL},
+    {0},
 };
 
 static void print_token(const char *name, const char *token)
@@ -51,7 +51,8 @@ static void print_text(const struct text *t)
 	}
 	printf("\n%-16s %s\n", "bare prompts", t->add_bos ? "begin with the bos token" : "are taken as they are");
 	if (t->chat_template)
-		printf("%-16s yes (tools: %s, enable_thinking: %s)\n", "chat template", template_uses(t->chat_template, "tools") ? "yes" : "no",
+		printf("%-16s yes (tools: %s, enable_thinking: %s)\n", "chat template",
+		       template_uses(t->chat_template, "tools") ? "yes" : "no",
 		       template_uses(t->chat_template, "enable_thinking") ? "yes" : "no");
 	else
 		printf("%-16s none: chat rows cannot be run\n", "chat template");
@@ -69,8 +70,12 @@ static void print_text(const struct text *t)
 static int run_info(const void *options, char **args, int n_args, struct err *err)
 {
 	const struct info_options *o = options;
-	struct engine_options eo = {.math = o->math, .kv_type = o->kv_type, .memory_bytes = o->memory, .n_threads = (int)o->threads,
-	                            .max_batch = (int32_t)o->max_batch, .chunk_tokens = (int32_t)o->chunk};
+	struct engine_options eo = {.math = o->math,
+	                            .kv_type = o->kv_type,
+	                            .memory_bytes = o->memory,
+	                            .n_threads = (int)o->threads,
+	                            .max_batch = (int32_t)o->max_batch,
+	                            .chunk_tokens = (int32_t)o->chunk};
 	struct buf description = {0}, first = {0}, second = {0};
 	struct text *text = NULL;
 	struct engine *engine = NULL;
@@ -91,7 +96,8 @@ static int run_info(const void *options, char **args, int n_args, struct err *er
 		engine = engine_open(args[0], text, &eo, err);
 	}
 	if (engine) {
-		command_describe_plan(engine_plan(engine), eo.kv_type ? eo.kv_type : KV_F16, eo.math ? eo.math : MATH_FAST, &first, &second);
+		command_describe_plan(engine_plan(engine), eo.kv_type ? eo.kv_type : KV_F16, eo.math ? eo.math : MATH_FAST, &first,
+		                      &second);
 		printf("%-16s %s\n%-16s %s\n", "runs here on", first.data, "takes", second.data);
 	}
 	engine_close(engine);
@@ -103,7 +109,12 @@ static int run_info(const void *options, char **args, int n_args, struct err *er
 }
 
 const struct command command_model_info = {
-	"model info", "[options] MODEL", "Say what a model is, how it will run here, and what memory it takes.",
-	"MODEL is a .gguf file or a Hugging Face directory with safetensors.",
-	info_options, sizeof(struct info_options), NULL, run_info,
+    "model info",
+    "[options] MODEL",
+    "Say what a model is, how it will run here, and what memory it takes.",
+    "MODEL is a .gguf file or a Hugging Face directory with safetensors.",
+    info_options,
+    sizeof(struct info_options),
+    NULL,
+    run_info,
 };

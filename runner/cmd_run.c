@@ -39,27 +39,35 @@ struct run_options {
 
 #define RUN_FIELD(name) offsetof(struct run_options, name)
 static const struct option_spec run_options[] = {
-	{"model", 'm', OPTION_STRING, RUN_FIELD(model), "MODEL", "the model: .gguf file or Hugging Face directory", 0, 0, NULL},
-	{"output", 'o', OPTION_STRING, RUN_FIELD(output), "OUT", "job directory: results.jsonl, errors.jsonl, usage.json", 0, 0, NULL},
-	{"math", 0, OPTION_CHOICE, RUN_FIELD(math), "f32|fast", "arithmetic (default fast)", 0, 0, "fast|f32"},
-	{"kv-type", 0, OPTION_CHOICE, RUN_FIELD(kv_type), "f16|bf16|f32", "type of keys and values (default f16)", 0, 0, "f16|bf16|f32"},
-	{"memory", 0, OPTION_SIZE, RUN_FIELD(memory), "SIZE", "all of the engine's memory, such as 4G (default: half of what is free)", 0, 0, NULL},
-	{"threads", 0, OPTION_INT, RUN_FIELD(threads), "N", "threads (default: all processors)", 1, 4096, NULL},
-	{"max-batch", 0, OPTION_INT, RUN_FIELD(max_batch), "N", "most sequences at once", 1, 4096, NULL},
-	{"chunk", 0, OPTION_INT, RUN_FIELD(chunk), "N", "most tokens in a step (default 512)", 1, 65536, NULL},
-	{"context", 0, OPTION_INT, RUN_FIELD(context), "N", "longest prompt + output (default: the model's, or what memory holds)", 1,
-	 INT32_MAX, NULL},
-	{"no-prefix-cache", 0, OPTION_FLAG, RUN_FIELD(no_prefix_cache), NULL, "compute every prompt from its start", 0, 0, NULL},
-	{"seed", 0, OPTION_INT, RUN_FIELD(seed), "N", "seed of rows that bring none (default 0)", 0, 9007199254740992.0, NULL},
-	{"defaults", 0, OPTION_STRING, RUN_FIELD(defaults), "FILE", "JSON object of parameters for what a row leaves open", 0, 0, NULL},
-	{"served-model-name", 0, OPTION_STRING, RUN_FIELD(name), "NAME", "the model's name in answers (default: from its path)", 0, 0, NULL},
-	{"date", 0, OPTION_STRING, RUN_FIELD(date), "YYYY-MM-DD", "the day that a chat template sees (default: today)", 0, 0, NULL},
-	{"strict", 0, OPTION_FLAG, RUN_FIELD(strict), NULL, "run nothing if any row is at fault", 0, 0, NULL},
-	{"max-bad-rows", 0, OPTION_INT, RUN_FIELD(max_bad_rows), "N", "run nothing if more rows are at fault", 0, 9007199254740992.0, NULL},
-	{"publish-seconds", 0, OPTION_NUMBER, RUN_FIELD(publish_s), "S", "finished rows reach the disk so often (default 2)", 0, 86400, NULL},
-	{"progress", 0, OPTION_CHOICE, RUN_FIELD(progress), "auto|json|none", "how progress is shown on stderr", 0, 0, "auto|json|none"},
-	{"quiet", 'q', OPTION_FLAG, RUN_FIELD(quiet), NULL, "say nothing but errors", 0, 0, NULL},
-	{0},
+    {"model", 'm', OPTION_STRING, RUN_FIELD(model), "MODEL", "the model: .gguf file or Hugging Face directory", 0, 0, NULL},
+    {"output", 'o', OPTION_STRING, RUN_FIELD(output), "OUT", "job directory: results.jsonl, errors.jsonl, usage.json", 0, 0,
+     NULL},
+    {"math", 0, OPTION_CHOICE, RUN_FIELD(math), "f32|fast", "arithmetic (default fast)", 0, 0, "fast|f32"},
+    {"kv-type", 0, OPTION_CHOICE, RUN_FIELD(kv_type), "f16|bf16|f32", "type of keys and values (default f16)", 0, 0,
+     "f16|bf16|f32"},
+    {"memory", 0, OPTION_SIZE, RUN_FIELD(memory), "SIZE",
+     "all of the engine's memory, such as 4G (default: half of what is free)", 0, 0, NULL},
+    {"threads", 0, OPTION_INT, RUN_FIELD(threads), "N", "threads (default: all processors)", 1, 4096, NULL},
+    {"max-batch", 0, OPTION_INT, RUN_FIELD(max_batch), "N", "most sequences at once", 1, 4096, NULL},
+    {"chunk", 0, OPTION_INT, RUN_FIELD(chunk), "N", "most tokens in a step (default 512)", 1, 65536, NULL},
+    {"context", 0, OPTION_INT, RUN_FIELD(context), "N", "longest prompt + output (default: the model's, or what memory holds)",
+     1, INT32_MAX, NULL},
+    {"no-prefix-cache", 0, OPTION_FLAG, RUN_FIELD(no_prefix_cache), NULL, "compute every prompt from its start", 0, 0, NULL},
+    {"seed", 0, OPTION_INT, RUN_FIELD(seed), "N", "seed of rows that bring none (default 0)", 0, 9007199254740992.0, NULL},
+    {"defaults", 0, OPTION_STRING, RUN_FIELD(defaults), "FILE", "JSON object of parameters for what a row leaves open", 0, 0,
+     NULL},
+    {"served-model-name", 0, OPTION_STRING, RUN_FIELD(name), "NAME", "the model's name in answers (default: from its path)", 0,
+     0, NULL},
+    {"date", 0, OPTION_STRING, RUN_FIELD(date), "YYYY-MM-DD", "the day that a chat template sees (default: today)", 0, 0, NULL},
+    {"strict", 0, OPTION_FLAG, RUN_FIELD(strict), NULL, "run nothing if any row is at fault", 0, 0, NULL},
+    {"max-bad-rows", 0, OPTION_INT, RUN_FIELD(max_bad_rows), "N", "run nothing if more rows are at fault", 0,
+     9007199254740992.0, NULL},
+    {"publish-seconds", 0, OPTION_NUMBER, RUN_FIELD(publish_s), "S", "finished rows reach the disk so often (default 2)", 0,
+     86400, NULL},
+    {"progress", 0, OPTION_CHOICE, RUN_FIELD(progress), "auto|json|none", "how progress is shown on stderr", 0, 0,
+     "auto|json|none"},
+    {"quiet", 'q', OPTION_FLAG, RUN_FIELD(quiet), NULL, "say nothing but errors", 0, 0, NULL},
+    {0},
 };
 
 static void init_options(void *options)
@@ -74,7 +82,7 @@ static void init_options(void *options)
 struct run {
 	const struct run_options *o;
 	struct input_list files;
-	struct job_setup setup;    /* what is asked for; the rest is filled in from the job or the model */
+	struct job_setup setup; /* what is asked for; the rest is filled in from the job or the model */
 	char setup_hash[SHA256_HEX_BYTES];
 	yyjson_doc *defaults;
 	struct text *text;
@@ -84,7 +92,7 @@ struct run {
 	char attempt[17];
 	struct row_rules rules;
 	struct output_rules output;
-	double start_s, ready_s;   /* started, ready to work */
+	double start_s, ready_s; /* started, ready to work */
 	struct work_totals totals;
 	struct progress progress;
 };
@@ -167,8 +175,13 @@ static int set_rules(struct run *r, struct err *err)
 static int open_engine(struct run *r, struct err *err)
 {
 	const struct run_options *o = r->o;
-	struct engine_options eo = {.math = r->setup.math, .kv_type = r->setup.kv_type, .memory_bytes = o->memory, .n_threads = (int)o->threads,
-	                            .max_batch = (int32_t)o->max_batch, .chunk_tokens = (int32_t)o->chunk, .no_prefix_cache = o->no_prefix_cache};
+	struct engine_options eo = {.math = r->setup.math,
+	                            .kv_type = r->setup.kv_type,
+	                            .memory_bytes = o->memory,
+	                            .n_threads = (int)o->threads,
+	                            .max_batch = (int32_t)o->max_batch,
+	                            .chunk_tokens = (int32_t)o->chunk,
+	                            .no_prefix_cache = o->no_prefix_cache};
 	struct buf first = {0}, second = {0};
 	const struct engine_plan *p;
 	int32_t limit = r->text->n_context;
@@ -181,7 +194,8 @@ static int open_engine(struct run *r, struct err *err)
 	if (limit > 0 && r->setup.n_context > limit)
 		rc = err_set(err, ERR_USAGE, "--context is %d, the model was made for %d", r->setup.n_context, limit);
 	else if (r->setup.n_context > p->max_context)
-		rc = err_set(err, ERR_USAGE, "a context of %d tokens does not fit the memory, which holds %d: give more --memory or less --context",
+		rc = err_set(err, ERR_USAGE,
+		             "a context of %d tokens does not fit the memory, which holds %d: give more --memory or less --context",
 		             r->setup.n_context, p->max_context);
 	if (!r->setup.n_context) {
 		r->setup.n_context = limit > 0 && limit < p->max_context ? limit : p->max_context;
@@ -201,9 +215,14 @@ static int open_engine(struct run *r, struct err *err)
 static int plan(struct run *r, struct err *err)
 {
 	const struct run_options *o = r->o;
-	struct plan_options po = {.text = r->text, .rules = &r->rules, .output = &r->output, .now_unix_s = r->setup.now_unix_s,
-	                          .n_context = r->setup.n_context, .n_threads = o->threads ? (int)o->threads : workers_available_cpus(),
-	                          .max_bad_rows = o->strict ? 0 : o->max_bad_rows, .n_faults_told = o->strict ? 1000 : 20};
+	struct plan_options po = {.text = r->text,
+	                          .rules = &r->rules,
+	                          .output = &r->output,
+	                          .now_unix_s = r->setup.now_unix_s,
+	                          .n_context = r->setup.n_context,
+	                          .n_threads = o->threads ? (int)o->threads : workers_available_cpus(),
+	                          .max_bad_rows = o->strict ? 0 : o->max_bad_rows,
+	                          .n_faults_told = o->strict ? 1000 : 20};
 	struct job_spec spec = {.setup = r->setup};
 	struct plan_totals t;
 	struct buf text = {0};
@@ -221,8 +240,8 @@ static int plan(struct run *r, struct err *err)
 		rc = job_plan_commit(p, text.data, 0, err);
 	}
 	if (rc == 0)
-		log_info("planned %" PRId64 " rows with %" PRId64 " prompt tokens in %.1f s%s", t.n_rows, t.prompt_tokens, clock_seconds() - start,
-		         t.n_bad ? "; rows at fault become error records" : "");
+		log_info("planned %" PRId64 " rows with %" PRId64 " prompt tokens in %.1f s%s", t.n_rows, t.prompt_tokens,
+		         clock_seconds() - start, t.n_bad ? "; rows at fault become error records" : "");
 	buf_release(&text);
 	inputs_release(&spec.inputs);
 	return rc;
@@ -313,11 +332,14 @@ static void event(struct run *r, const char *name, struct err *why)
 
 	if (r->engine)
 		engine_get_stats(r->engine, &s);
-	buf_addf(&b, "{\"event\":\"%s\",\"program\":\"%s\",\"attempt\":\"%s\",\"worker\":%d,\"unix_ms\":%" PRId64 ",\"load_s\":%.3f", name,
-	         TOKENMILL_VERSION, r->attempt, r->worker.index, clock_unix_ms(), r->ready_s - r->start_s);
-	buf_addf(&b, ",\"busy_s\":%.3f,\"rows\":%" PRId64 ",\"rows_failed\":%" PRId64 ",\"prompt_tokens\":%" PRId64 ",\"cached_tokens\":%" PRId64
-	         ",\"output_tokens\":%" PRId64 ",\"publish_s\":%.3f,\"end\":", s.busy_s, r->totals.n_rows, r->totals.n_failed,
-	         r->totals.prompt_tokens, r->totals.cached_tokens, r->totals.output_tokens, r->totals.publish_s);
+	buf_addf(&b,
+	         "{\"event\":\"%s\",\"program\":\"%s\",\"attempt\":\"%s\",\"worker\":%d,\"unix_ms\":%" PRId64 ",\"load_s\":%.3f",
+	         name, TOKENMILL_VERSION, r->attempt, r->worker.index, clock_unix_ms(), r->ready_s - r->start_s);
+	buf_addf(&b,
+	         ",\"busy_s\":%.3f,\"rows\":%" PRId64 ",\"rows_failed\":%" PRId64 ",\"prompt_tokens\":%" PRId64
+	         ",\"cached_tokens\":%" PRId64 ",\"output_tokens\":%" PRId64 ",\"publish_s\":%.3f,\"end\":",
+	         s.busy_s, r->totals.n_rows, r->totals.n_failed, r->totals.prompt_tokens, r->totals.cached_tokens,
+	         r->totals.output_tokens, r->totals.publish_s);
 	if (why && why->code)
 		json_write_string(&b, why->msg, strlen(why->msg));
 	else
@@ -338,16 +360,19 @@ static void summarize(struct run *r, double wall_s)
 
 	engine_get_stats(r->engine, &s);
 	progress_duration(wall_s, took);
-	log_info("%" PRId64 " rows ok, %" PRId64 " failed%s, in %s (load and plan %.1f s, publish %.2f s)", t->n_rows - t->n_failed, t->n_failed,
-	         t->n_rows < job_n_rows(r->job) ? " in this run" : "", took, r->ready_s - r->start_s, t->publish_s);
-	log_info("tokens: in %" PRId64 " (%" PRId64 " cached, %.0f%%), out %" PRId64 "; %.1f output tok/s, %.1f tok/s in all", t->prompt_tokens,
-	         t->cached_tokens, t->prompt_tokens ? 100.0 * (double)t->cached_tokens / (double)t->prompt_tokens : 0, t->output_tokens,
-	         busy > 0 ? (double)t->output_tokens / busy : 0, busy > 0 ? (double)(t->output_tokens + t->prompt_tokens) / busy : 0);
+	log_info("%" PRId64 " rows ok, %" PRId64 " failed%s, in %s (load and plan %.1f s, publish %.2f s)", t->n_rows - t->n_failed,
+	         t->n_failed, t->n_rows < job_n_rows(r->job) ? " in this run" : "", took, r->ready_s - r->start_s, t->publish_s);
+	log_info("tokens: in %" PRId64 " (%" PRId64 " cached, %.0f%%), out %" PRId64 "; %.1f output tok/s, %.1f tok/s in all",
+	         t->prompt_tokens, t->cached_tokens,
+	         t->prompt_tokens ? 100.0 * (double)t->cached_tokens / (double)t->prompt_tokens : 0, t->output_tokens,
+	         busy > 0 ? (double)t->output_tokens / busy : 0,
+	         busy > 0 ? (double)(t->output_tokens + t->prompt_tokens) / busy : 0);
 	if (s.n_preemptions)
 		log_info("%llu preemptions, %llu tokens computed again: more --memory would help", (unsigned long long)s.n_preemptions,
 		         (unsigned long long)s.recomputed_tokens);
 	if (job_n_bad_rows(r->job))
-		log_info("%" PRId64 " of the job's %" PRId64 " rows are at fault and have error records", job_n_bad_rows(r->job), job_n_rows(r->job));
+		log_info("%" PRId64 " of the job's %" PRId64 " rows are at fault and have error records", job_n_bad_rows(r->job),
+		         job_n_rows(r->job));
 }
 
 static void say_where(struct run *r)
@@ -380,12 +405,21 @@ static int merge(struct run *r, struct err *err)
 
 static int work(struct run *r, struct err *err)
 {
-	struct work_options wo = {.job = r->job, .worker = &r->worker, .engine = r->engine, .text = r->text, .rules = &r->rules,
-	                          .output = &r->output, .now_unix_s = r->setup.now_unix_s, .n_context = r->setup.n_context,
-	                          .publish_s = r->o->publish_s, .progress = &r->progress};
+	struct work_options wo = {.job = r->job,
+	                          .worker = &r->worker,
+	                          .engine = r->engine,
+	                          .text = r->text,
+	                          .rules = &r->rules,
+	                          .output = &r->output,
+	                          .now_unix_s = r->setup.now_unix_s,
+	                          .n_context = r->setup.n_context,
+	                          .publish_s = r->o->publish_s,
+	                          .progress = &r->progress};
 	int64_t n_done = job_n_done_rows(r->job, err);
-	enum progress_style style = r->o->quiet ? PROGRESS_NONE : r->o->progress == 2 ? PROGRESS_JSON : r->o->progress == 3 ? PROGRESS_NONE
-	                                                                                             : PROGRESS_AUTO;
+	enum progress_style style = r->o->quiet           ? PROGRESS_NONE
+	                            : r->o->progress == 2 ? PROGRESS_JSON
+	                            : r->o->progress == 3 ? PROGRESS_NONE
+	                                                  : PROGRESS_AUTO;
 	int rc;
 
 	if (n_done < 0)
@@ -409,7 +443,10 @@ static int begin_new(struct run *r, struct err *err)
 
 	if (!r->files.n)
 		return err_set(err, ERR_USAGE, "%s is not a job yet: name the input files", r->o->output);
-	rc = read_setup(r, err) < 0 || open_engine(r, err) < 0 || set_rules(r, err) < 0 || plan(r, err) < 0 || open_job(r, &there, err) < 0 ? -1 : 0;
+	rc = read_setup(r, err) < 0 || open_engine(r, err) < 0 || set_rules(r, err) < 0 || plan(r, err) < 0 ||
+	             open_job(r, &there, err) < 0
+	         ? -1
+	         : 0;
 	spec_release(&there);
 	return rc;
 }
@@ -514,9 +551,15 @@ static int run_run(const void *options, char **args, int n_args, struct err *err
 }
 
 const struct command command_run = {
-	"run", "--model MODEL -o OUT [options] IN...", "Run a dataset of prompts through a model, here; the results are in OUT.",
-	"IN is a file, a pattern, a directory or - (standard input): JSON lines, also in .gz, .zst, .bz2, .xz or tar. Rows are in the OpenAI\n"
-	"batch format, or plain: {\"prompt\": ...} or {\"messages\": [...]} with any parameters.\n"
-	"A run that was stopped goes on when the same command is given again; `tokenmill run -o OUT` alone does it too.",
-	run_options, sizeof(struct run_options), init_options, run_run,
+    "run",
+    "--model MODEL -o OUT [options] IN...",
+    "Run a dataset of prompts through a model, here; the results are in OUT.",
+    "IN is a file, a pattern, a directory or - (standard input): JSON lines, also in .gz, .zst, .bz2, .xz or tar. Rows are in "
+    "the OpenAI\n"
+    "batch format, or plain: {\"prompt\": ...} or {\"messages\": [...]} with any parameters.\n"
+    "A run that was stopped goes on when the same command is given again; `tokenmill run -o OUT` alone does it too.",
+    run_options,
+    sizeof(struct run_options),
+    init_options,
+    run_run,
 };

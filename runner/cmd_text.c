@@ -1,4 +1,5 @@
-/* cmd_text.c: tokenize, detokenize, render: what the model's text side makes of lines, for looking and for tests. Needs no weights. */
+/* cmd_text.c: tokenize, detokenize, render: what the model's text side makes of lines, for looking and for tests. Needs no
+ * weights. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,27 +19,30 @@ struct text_options {
 };
 
 #define TEXT_FIELD(name) offsetof(struct text_options, name)
-#define MODEL_OPTION {"model", 'm', OPTION_STRING, TEXT_FIELD(model), "MODEL", "the model: .gguf file or directory", 0, 0, NULL}
+#define MODEL_OPTION                                                                                                           \
+	{                                                                                                                          \
+		"model", 'm', OPTION_STRING, TEXT_FIELD(model), "MODEL", "the model: .gguf file or directory", 0, 0, NULL              \
+	}
 
 static const struct option_spec tokenize_options[] = {
-	MODEL_OPTION,
-	{"whole", 0, OPTION_FLAG, TEXT_FIELD(whole), NULL, "the file as one text", 0, 0, NULL},
-	{"json", 0, OPTION_FLAG, TEXT_FIELD(json), NULL, "each line is a JSON string", 0, 0, NULL},
-	{"no-special", 0, OPTION_FLAG, TEXT_FIELD(no_special), NULL, "without what the tokenizer adds (BOS)", 0, 0, NULL},
-	{"no-parse", 0, OPTION_FLAG, TEXT_FIELD(no_parse), NULL, "special tokens written in the text are plain text", 0, 0, NULL},
-	{0},
+    MODEL_OPTION,
+    {"whole", 0, OPTION_FLAG, TEXT_FIELD(whole), NULL, "the file as one text", 0, 0, NULL},
+    {"json", 0, OPTION_FLAG, TEXT_FIELD(json), NULL, "each line is a JSON string", 0, 0, NULL},
+    {"no-special", 0, OPTION_FLAG, TEXT_FIELD(no_special), NULL, "without what the tokenizer adds (BOS)", 0, 0, NULL},
+    {"no-parse", 0, OPTION_FLAG, TEXT_FIELD(no_parse), NULL, "special tokens written in the text are plain text", 0, 0, NULL},
+    {0},
 };
 static const struct option_spec detokenize_options[] = {
-	MODEL_OPTION,
-	{"json", 0, OPTION_FLAG, TEXT_FIELD(json), NULL, "write each text as a JSON string", 0, 0, NULL},
-	{"skip-special", 0, OPTION_FLAG, TEXT_FIELD(skip_special), NULL, "leave special tokens out", 0, 0, NULL},
-	{0},
+    MODEL_OPTION,
+    {"json", 0, OPTION_FLAG, TEXT_FIELD(json), NULL, "write each text as a JSON string", 0, 0, NULL},
+    {"skip-special", 0, OPTION_FLAG, TEXT_FIELD(skip_special), NULL, "leave special tokens out", 0, 0, NULL},
+    {0},
 };
 static const struct option_spec render_options[] = {
-	MODEL_OPTION,
-	{"json", 0, OPTION_FLAG, TEXT_FIELD(json), NULL, "write each prompt as a JSON string", 0, 0, NULL},
-	{"ids", 0, OPTION_FLAG, TEXT_FIELD(ids), NULL, "write the prompt's token ids instead", 0, 0, NULL},
-	{0},
+    MODEL_OPTION,
+    {"json", 0, OPTION_FLAG, TEXT_FIELD(json), NULL, "write each prompt as a JSON string", 0, 0, NULL},
+    {"ids", 0, OPTION_FLAG, TEXT_FIELD(ids), NULL, "write the prompt's token ids instead", 0, 0, NULL},
+    {0},
 };
 
 static struct text *open_text(const struct text_options *o, int n_args, struct err *err)
@@ -174,8 +178,7 @@ static int detokenize_line(const struct text *t, const struct text_options *o, c
 
 	if (!yyjson_is_arr(root))
 		r = err_set(err, ERR_INPUT, "a line must be a JSON array of token ids");
-	yyjson_arr_foreach(root, i, max, v)
-	{
+	yyjson_arr_foreach (root, i, max, v) {
 		if (r == 0 && (!yyjson_is_uint(v) || yyjson_get_uint(v) >= (uint64_t)tokenizer_n_vocab(t->tokenizer)))
 			r = err_set(err, ERR_INPUT, "element %zu is not a token id from 0 to %d", i, tokenizer_n_vocab(t->tokenizer) - 1);
 		else
@@ -224,8 +227,8 @@ static int run_detokenize(const void *options, char **args, int n_args, struct e
 	return f ? r : -1;
 }
 
-static int render_row(struct prompt_maker *m, const struct text_options *o, const struct row_rules *rules, const struct input_line *l,
-                      struct err *err)
+static int render_row(struct prompt_maker *m, const struct text_options *o, const struct row_rules *rules,
+                      const struct input_line *l, struct err *err)
 {
 	struct row_request row;
 	struct row_fault f = {0};
@@ -284,17 +287,34 @@ static int run_render(const void *options, char **args, int n_args, struct err *
 }
 
 const struct command command_tokenize = {
-	"tokenize", "--model MODEL [options] [FILE|-]", "Write the token ids of each line as a JSON array.",
-	"Special tokens are added as for a bare prompt (Hugging Face's add_special_tokens=True).",
-	tokenize_options, sizeof(struct text_options), NULL, run_tokenize,
+    "tokenize",
+    "--model MODEL [options] [FILE|-]",
+    "Write the token ids of each line as a JSON array.",
+    "Special tokens are added as for a bare prompt (Hugging Face's add_special_tokens=True).",
+    tokenize_options,
+    sizeof(struct text_options),
+    NULL,
+    run_tokenize,
 };
 
 const struct command command_detokenize = {
-	"detokenize", "--model MODEL [options] [FILE|-]", "Write the text of each line's JSON array of token ids.", NULL,
-	detokenize_options, sizeof(struct text_options), NULL, run_detokenize,
+    "detokenize",
+    "--model MODEL [options] [FILE|-]",
+    "Write the text of each line's JSON array of token ids.",
+    NULL,
+    detokenize_options,
+    sizeof(struct text_options),
+    NULL,
+    run_detokenize,
 };
 
 const struct command command_render = {
-	"render", "--model MODEL [options] [FILE|-]", "Write the prompt text of each row, after the chat template.", NULL,
-	render_options, sizeof(struct text_options), NULL, run_render,
+    "render",
+    "--model MODEL [options] [FILE|-]",
+    "Write the prompt text of each row, after the chat template.",
+    NULL,
+    render_options,
+    sizeof(struct text_options),
+    NULL,
+    run_render,
 };

@@ -15,6 +15,7 @@ extern const struct command command_merge, command_verify;
 /* "SmolLM2-135M" from "models/SmolLM2-135M.gguf" or a directory. malloc'd. */
 char *command_model_name(const char *path);
 /* What the engine will take and do, in two lines. */
-void command_describe_plan(const struct engine_plan *p, enum kv_type kv, enum engine_math math, struct buf *first, struct buf *second);
+void command_describe_plan(const struct engine_plan *p, enum kv_type kv, enum engine_math math, struct buf *first,
+                           struct buf *second);
 
 #endif

@@ -1,7 +1,7 @@
 /* input.c: lines out of files, compressed files and archives, through libarchive.
  *
- * Two archives may be open: the outer one reads the file; when that is a tar, each member is read through an inner one, so that a
- * compressed member (x.jsonl.gz in a tar) is decompressed as well. Both know only tar, "raw" (anything else, one nameless
+ * Two archives may be open: the outer one reads the file; when that is a tar, each member is read through an inner one, so that
+ * a compressed member (x.jsonl.gz in a tar) is decompressed as well. Both know only tar, "raw" (anything else, one nameless
  * entry) and "empty".
  *
  *     file -> filter (gzip, ...) -> tar  -> member -> filter -> raw -> lines
@@ -156,8 +156,8 @@ static int next_entry(struct input *in, struct err *err)
 
 		if (r == ARCHIVE_EOF) {
 			if (in->is_tar && !in->n_members)
-				return err_set(err, ERR_INPUT, "%s: the archive has no member that is named like a row file (*.jsonl, *.json, ...)",
-				               in->path);
+				return err_set(err, ERR_INPUT,
+				               "%s: the archive has no member that is named like a row file (*.jsonl, *.json, ...)", in->path);
 			return 0;
 		}
 		if (r != ARCHIVE_OK && r != ARCHIVE_WARN)

@@ -89,7 +89,8 @@ static int add_directory(struct input_list *l, const char *dir, struct err *err)
 	}
 	fts_close(f);
 	if (r == 0 && l->n == before)
-		r = err_set(err, ERR_INPUT, "directory %s has no row files (*.jsonl, *.ndjson, *.json, each also .gz or .zst, or *.tar)", dir);
+		r = err_set(err, ERR_INPUT,
+		            "directory %s has no row files (*.jsonl, *.ndjson, *.json, each also .gz or .zst, or *.tar)", dir);
 	return r;
 }
 

@@ -10,13 +10,14 @@
 #include "runner/version.h"
 
 static const struct command *const commands[] = {
-	&command_run, &command_model_info, &command_tokenize, &command_detokenize, &command_render, &command_merge, &command_verify,
+    &command_run, &command_model_info, &command_tokenize, &command_detokenize, &command_render, &command_merge, &command_verify,
 };
 enum { N_COMMANDS = sizeof(commands) / sizeof(*commands) };
 
 static void help(FILE *f)
 {
-	fprintf(f, "tokenmill %s: run a language model over a file of prompts\n\nusage: tokenmill COMMAND ...\n\n", TOKENMILL_VERSION);
+	fprintf(f, "tokenmill %s: run a language model over a file of prompts\n\nusage: tokenmill COMMAND ...\n\n",
+	        TOKENMILL_VERSION);
 	for (int i = 0; i < N_COMMANDS; i++)
 		fprintf(f, "  %-12s %s\n", commands[i]->name, commands[i]->summary);
 	fprintf(f, "\n`tokenmill COMMAND --help` has the options. `tokenmill --version` prints the version.\n");

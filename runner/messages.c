@@ -1,8 +1,8 @@
 /* messages.c: the messages of a chat row, checked and brought into the form that chat templates are written for.
  *
- * What changes on the way, as in vLLM: content that is a list of text parts becomes one string (the texts, joined by a newline),
- * since most templates expect a string; the arguments of a tool call, a string of JSON in the API, become the object they
- * stand for; the role "developer", OpenAI's new name of "system", becomes "system" where the template does not know it.
+ * What changes on the way, as in vLLM: content that is a list of text parts becomes one string (the texts, joined by a
+ * newline), since most templates expect a string; the arguments of a tool call, a string of JSON in the API, become the object
+ * they stand for; the role "developer", OpenAI's new name of "system", becomes "system" where the template does not know it.
  */
 #include <stdio.h>
 #include <string.h>
@@ -17,10 +17,12 @@ static int check_part(yyjson_val *part, size_t i, size_t k, struct row_fault *f)
 	if (yyjson_is_str(part))
 		return 0;
 	if (!yyjson_is_obj(part) || !yyjson_is_str(type))
-		return row_fault_set(f, "messages", "invalid_type", "messages[%zu].content[%zu] must be {\"type\": \"text\", \"text\": ...}", i, k);
+		return row_fault_set(f, "messages", "invalid_type",
+		                     "messages[%zu].content[%zu] must be {\"type\": \"text\", \"text\": ...}", i, k);
 	if (!yyjson_equals_str(type, "text"))
 		return row_fault_set(f, "messages", "unsupported_value",
-		                     "messages[%zu].content[%zu] has type \"%.40s\"; only text is supported", i, k, yyjson_get_str(type));
+		                     "messages[%zu].content[%zu] has type \"%.40s\"; only text is supported", i, k,
+		                     yyjson_get_str(type));
 	if (!yyjson_is_str(text))
 		return row_fault_set(f, "messages", "invalid_type", "messages[%zu].content[%zu].text must be a string, it is %s", i, k,
 		                     json_type_name(text));
@@ -38,16 +40,17 @@ static int check_tool_calls(yyjson_val *calls, size_t i, int *changes, struct ro
 	if (!yyjson_is_arr(calls))
 		return row_fault_set(f, "messages", "invalid_type", "messages[%zu].tool_calls must be an array, it is %s", i,
 		                     json_type_name(calls));
-	yyjson_arr_foreach(calls, k, max, call)
-	{
+	yyjson_arr_foreach (calls, k, max, call) {
 		yyjson_val *function = yyjson_obj_get(call, "function"), *arguments = yyjson_obj_get(function, "arguments");
 
 		if (!yyjson_is_str(yyjson_obj_get(function, "name")))
-			return row_fault_set(f, "messages", "invalid_type", "messages[%zu].tool_calls[%zu].function.name must be a string", i, k);
+			return row_fault_set(f, "messages", "invalid_type", "messages[%zu].tool_calls[%zu].function.name must be a string",
+			                     i, k);
 		if (arguments && !yyjson_is_str(arguments) && !yyjson_is_obj(arguments))
-			return row_fault_set(f, "messages", "invalid_type",
-			                     "messages[%zu].tool_calls[%zu].function.arguments must be a string of JSON or an object, it is %s", i, k,
-			                     json_type_name(arguments));
+			return row_fault_set(
+			    f, "messages", "invalid_type",
+			    "messages[%zu].tool_calls[%zu].function.arguments must be a string of JSON or an object, it is %s", i, k,
+			    json_type_name(arguments));
 		*changes |= yyjson_is_str(arguments);
 	}
 	return 0;
@@ -62,13 +65,14 @@ static int check_message(yyjson_val *m, size_t i, const struct row_rules *rules,
 	if (!yyjson_is_obj(m))
 		return row_fault_set(f, "messages", "invalid_type", "messages[%zu] must be an object, it is %s", i, json_type_name(m));
 	if (!yyjson_is_str(role))
-		return row_fault_set(f, "messages", role ? "invalid_type" : "missing_required_parameter", "messages[%zu].role must be a string, it is %s",
-		                     i, json_type_name(role));
+		return row_fault_set(f, "messages", role ? "invalid_type" : "missing_required_parameter",
+		                     "messages[%zu].role must be a string, it is %s", i, json_type_name(role));
 	for (k = 0; k < sizeof(roles) / sizeof(*roles) && !yyjson_equals_str(role, roles[k]); k++)
 		;
 	if (k == sizeof(roles) / sizeof(*roles))
 		return row_fault_set(f, "messages", "invalid_value",
-		                     "messages[%zu].role must be system, developer, user, assistant or tool, it is \"%.40s\"", i, yyjson_get_str(role));
+		                     "messages[%zu].role must be system, developer, user, assistant or tool, it is \"%.40s\"", i,
+		                     yyjson_get_str(role));
 	*changes |= rules->developer_is_system && yyjson_equals_str(role, "developer");
 	if (check_tool_calls(yyjson_obj_get(m, "tool_calls"), i, changes, f) < 0)
 		return -1;
@@ -81,10 +85,10 @@ static int check_message(yyjson_val *m, size_t i, const struct row_rules *rules,
 	if (yyjson_is_str(content))
 		return 0;
 	if (!yyjson_is_arr(content))
-		return row_fault_set(f, "messages", "invalid_type", "messages[%zu].content must be a string or an array of parts, it is %s", i,
+		return row_fault_set(f, "messages", "invalid_type",
+		                     "messages[%zu].content must be a string or an array of parts, it is %s", i,
 		                     json_type_name(content));
-	yyjson_arr_foreach(content, k, max, part)
-	{
+	yyjson_arr_foreach (content, k, max, part) {
 		if (check_part(part, i, k, f) < 0)
 			return -1;
 	}
@@ -98,8 +102,7 @@ static void join_parts(yyjson_mut_doc *doc, yyjson_mut_val *message, yyjson_val 
 	size_t k, max;
 	yyjson_val *part;
 
-	yyjson_arr_foreach(content, k, max, part)
-	{
+	yyjson_arr_foreach (content, k, max, part) {
 		yyjson_val *s = yyjson_is_str(part) ? part : yyjson_obj_get(part, "text");
 
 		if (k)
@@ -177,8 +180,7 @@ int messages_read(struct row_request *r, yyjson_val *messages, const struct row_
 		return row_fault_set(f, "messages", "invalid_type", "messages must be an array, it is %s", json_type_name(messages));
 	if (yyjson_arr_size(messages) == 0)
 		return row_fault_set(f, "messages", "invalid_value", "messages is an empty array");
-	yyjson_arr_foreach(messages, i, max, m)
-	{
+	yyjson_arr_foreach (messages, i, max, m) {
 		if (check_message(m, i, rules, &changes, f) < 0)
 			return -1;
 	}
@@ -186,7 +188,8 @@ int messages_read(struct row_request *r, yyjson_val *messages, const struct row_
 	if (r->continue_final_message) {
 		m = yyjson_arr_get_last(messages);
 		if (yyjson_is_null(yyjson_obj_get(m, "content")) || !yyjson_obj_get(m, "content"))
-			return row_fault_set(f, "continue_final_message", "invalid_value", "continue_final_message needs content in the last message");
+			return row_fault_set(f, "continue_final_message", "invalid_value",
+			                     "continue_final_message needs content in the last message");
 	}
 	return changes ? rewrite(r, rules, f) : 0;
 }

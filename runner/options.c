@@ -111,7 +111,8 @@ static int store(const struct option_spec *o, void *out, const char *text, struc
 		long long n = strtoll(text, &end, 10);
 
 		if (!*text || *end || errno || (double)n < o->min || (double)n > o->max)
-			return err_set(err, ERR_USAGE, "--%s must be an integer from %.0f to %.0f, it is '%s'", o->name, o->min, o->max, text);
+			return err_set(err, ERR_USAGE, "--%s must be an integer from %.0f to %.0f, it is '%s'", o->name, o->min, o->max,
+			               text);
 		*(int64_t *)field = n;
 		return 0;
 	}

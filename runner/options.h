@@ -1,7 +1,7 @@
 /* options.h: command-line options from a table, which is also the help text.
  *
- * --name value, --name=value, -x value; flags take no value; "--" ends the options; options and arguments may be mixed. An unknown option
- * is refused with the closest known one as a hint.
+ * --name value, --name=value, -x value; flags take no value; "--" ends the options; options and arguments may be mixed. An
+ * unknown option is refused with the closest known one as a hint.
  */
 #ifndef TOKENMILL_RUNNER_OPTIONS_H
 #define TOKENMILL_RUNNER_OPTIONS_H
@@ -21,11 +21,11 @@ enum option_kind {
 };
 
 struct option_spec {
-	const char *name;    /* without dashes; NULL ends the table */
-	char letter;         /* 0: none */
+	const char *name; /* without dashes; NULL ends the table */
+	char letter;      /* 0: none */
 	enum option_kind kind;
-	size_t offset;       /* of the field in the command's own struct */
-	const char *value;   /* name of the value in the help, NULL for a flag */
+	size_t offset;     /* of the field in the command's own struct */
+	const char *value; /* name of the value in the help, NULL for a flag */
 	const char *help;
 	double min, max;
 	const char *choices; /* "f32|fast" */
@@ -37,7 +37,7 @@ struct command {
 	const char *summary;   /* one line */
 	const char *details;   /* further paragraphs of the help, or NULL */
 	const struct option_spec *options;
-	size_t options_bytes;  /* sizeof the command's struct, which is zeroed, given to init and then filled */
+	size_t options_bytes;        /* sizeof the command's struct, which is zeroed, given to init and then filled */
 	void (*init)(void *options); /* sets values that are not 0 when not given; NULL: none */
 	/* args: what is no option. Returns the exit status, or -1 and *err. */
 	int (*run)(const void *options, char **args, int n_args, struct err *err);

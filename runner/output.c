@@ -11,7 +11,8 @@
 #include "base/json.h"
 
 /* 24 hex digits from the job's setup and the row's key. */
-static void add_id(struct buf *out, const char *prefix, const struct output_rules *o, const char *key, size_t n_key, uint64_t salt)
+static void add_id(struct buf *out, const char *prefix, const struct output_rules *o, const char *key, size_t n_key,
+                   uint64_t salt)
 {
 	uint64_t seed = hash64(o->setup, strlen(o->setup), salt);
 
@@ -74,7 +75,8 @@ static int is_utf8(const char *s, size_t n)
 	return clean;
 }
 
-/* A token that is part of a character has no text: the completions API writes bytes:\xe2\x96 for it, as a key must tell tokens apart. */
+/* A token that is part of a character has no text: the completions API writes bytes:\xe2\x96 for it, as a key must tell tokens
+ * apart. */
 static void add_token_key(struct buf *out, const struct output_rules *o, int32_t id)
 {
 	struct buf bytes = {0};
@@ -108,7 +110,8 @@ static void add_chat_token(struct buf *out, const struct output_rules *o, const 
 	buf_release(&bytes);
 }
 
-static void add_chat_logprobs(struct buf *out, const struct output_rules *o, const struct sample_result *s, size_t n_tokens, int width)
+static void add_chat_logprobs(struct buf *out, const struct output_rules *o, const struct sample_result *s, size_t n_tokens,
+                              int width)
 {
 	buf_adds(out, "{\"content\":[");
 	for (size_t i = 0; i < n_tokens; i++) {
@@ -129,9 +132,10 @@ static void add_chat_logprobs(struct buf *out, const struct output_rules *o, con
 	buf_adds(out, "],\"refusal\":null}");
 }
 
-/* The completions API's four parallel arrays. Its top_logprobs always hold the chosen token, so up to one more than asked for. */
-static void add_text_logprobs(struct buf *out, const struct output_rules *o, const struct sample_result *s, const size_t *offsets,
-                              size_t n_tokens, int width)
+/* The completions API's four parallel arrays. Its top_logprobs always hold the chosen token, so up to one more than asked for.
+ */
+static void add_text_logprobs(struct buf *out, const struct output_rules *o, const struct sample_result *s,
+                              const size_t *offsets, size_t n_tokens, int width)
 {
 	buf_adds(out, "{\"tokens\":[");
 	for (size_t i = 0; i < n_tokens; i++) {
@@ -189,9 +193,10 @@ static size_t count_characters(const char *s, size_t n)
 	return count;
 }
 
-/* Which of the sample's tokens are shown: not the token that ended it, nor what a stop string cut off. offsets: [n_tokens], where each
- * begins in the text, in characters. */
-static size_t shown_tokens(const struct output_rules *o, const struct row_request *r, const struct sample_result *s, size_t *offsets)
+/* Which of the sample's tokens are shown: not the token that ended it, nor what a stop string cut off. offsets: [n_tokens],
+ * where each begins in the text, in characters. */
+static size_t shown_tokens(const struct output_rules *o, const struct row_request *r, const struct sample_result *s,
+                           size_t *offsets)
 {
 	size_t n = s->n_tokens, i, characters = 0;
 	struct detokenizer *d = detokenizer_new(o->tokenizer, r->sampling.skip_special);
@@ -213,7 +218,8 @@ static size_t shown_tokens(const struct output_rules *o, const struct row_reques
 	return i;
 }
 
-static void add_logprobs(struct buf *out, const struct output_rules *o, const struct row_request *r, const struct sample_result *s)
+static void add_logprobs(struct buf *out, const struct output_rules *o, const struct row_request *r,
+                         const struct sample_result *s)
 {
 	size_t *offsets, n;
 
@@ -222,7 +228,7 @@ static void add_logprobs(struct buf *out, const struct output_rules *o, const st
 		return;
 	}
 	offsets = xcalloc(s->n_tokens + 1, sizeof(*offsets));
-	n = shown_tokens(o, r, s, offsets);
+	n = s->logprobs ? shown_tokens(o, r, s, offsets) : 0;
 	if (r->kind == ROW_CHAT)
 		add_chat_logprobs(out, o, s, n, 1 + r->sampling.n_logprobs);
 	else
@@ -270,8 +276,8 @@ void output_success(struct buf *out, const struct output_rules *o, const char *k
 		add_choice(out, o, r, echo, &samples[i], i);
 		n_output += samples[i].n_tokens;
 	}
-	buf_addf(out, "],\"usage\":{\"prompt_tokens\":%zu,\"completion_tokens\":%zu,\"total_tokens\":%zu}}", n_prompt_tokens, n_output,
-	         n_prompt_tokens + n_output);
+	buf_addf(out, "],\"usage\":{\"prompt_tokens\":%zu,\"completion_tokens\":%zu,\"total_tokens\":%zu}}", n_prompt_tokens,
+	         n_output, n_prompt_tokens + n_output);
 	end_line(out);
 }
 

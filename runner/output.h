@@ -1,7 +1,7 @@
 /* output.h: output lines in the OpenAI batch format.
  *
- * A line holds nothing that depends on how, when or where its row was run: `created` is 0, ids are hashes of the job's setup and the
- * row's key, tokens taken from a cache are not in it (usage.json has them). So equal jobs give equal bytes.
+ * A line holds nothing that depends on how, when or where its row was run: `created` is 0, ids are hashes of the job's setup
+ * and the row's key, tokens taken from a cache are not in it (usage.json has them). So equal jobs give equal bytes.
  */
 #ifndef TOKENMILL_RUNNER_OUTPUT_H
 #define TOKENMILL_RUNNER_OUTPUT_H
@@ -12,9 +12,9 @@
 
 /* What all lines of a job share; everything borrowed. */
 struct output_rules {
-	const char *model;                  /* name for rows that give none */
-	const char *setup;                  /* 64 hex digits: model, arithmetic, seed, defaults (spec.h) */
-	const struct tokenizer *tokenizer;  /* for logprobs */
+	const char *model;                 /* name for rows that give none */
+	const char *setup;                 /* 64 hex digits: model, arithmetic, seed, defaults (spec.h) */
+	const struct tokenizer *tokenizer; /* for logprobs */
 };
 
 /* One of a row's n answers. */
@@ -22,10 +22,10 @@ struct sample_result {
 	enum finish_reason reason;
 	char *text;
 	size_t n_text;
-	int32_t *tokens;                  /* a stop token included */
+	int32_t *tokens; /* a stop token included */
 	size_t n_tokens;
-	struct token_logprob *logprobs;   /* [n_tokens, 1 + n_logprobs], NULL when not asked for */
-	int32_t stop_id;                  /* token that ended it, -1 */
+	struct token_logprob *logprobs; /* [n_tokens, 1 + n_logprobs], NULL when not asked for */
+	int32_t stop_id;                /* token that ended it, -1 */
 	int by_stop_string;
 };
 

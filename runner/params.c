@@ -1,7 +1,7 @@
 /* params.c: the parameters of a row, in one table: name, which kinds of row take it, how its value is read.
  *
- * Meaning is the OpenAI API's and, for what that lacks, vLLM's of the same name. JSON null is "not given", since clients write their
- * unset fields so. The table is sorted by name (params_read searches it by halves; a test checks the order).
+ * Meaning is the OpenAI API's and, for what that lacks, vLLM's of the same name. JSON null is "not given", since clients write
+ * their unset fields so. The table is sorted by name (params_read searches it by halves; a test checks the order).
  */
 #include "runner/row.h"
 
@@ -21,7 +21,7 @@ struct param {
 	const char *name;
 	int kinds;
 	param_set_fn set;
-	size_t offset;   /* of the field in struct row_request, for set_float, set_int and set_bool */
+	size_t offset; /* of the field in struct row_request, for set_float, set_int and set_bool */
 	double min, max;
 };
 
@@ -49,7 +49,8 @@ static void range_text(const struct param *p, const char *kind, char *out, size_
 		snprintf(out, cap, "%s from %.9g to %.9g", kind, p->min, p->max);
 }
 
-static int set_float(struct row_request *r, yyjson_val *v, const struct param *p, const struct row_rules *rules, struct row_fault *f)
+static int set_float(struct row_request *r, yyjson_val *v, const struct param *p, const struct row_rules *rules,
+                     struct row_fault *f)
 {
 	char expected[80];
 	double x = yyjson_get_num(v);
@@ -93,7 +94,8 @@ static int get_int(yyjson_val *v, double min, double max, int64_t *out)
 	return 0;
 }
 
-static int set_int(struct row_request *r, yyjson_val *v, const struct param *p, const struct row_rules *rules, struct row_fault *f)
+static int set_int(struct row_request *r, yyjson_val *v, const struct param *p, const struct row_rules *rules,
+                   struct row_fault *f)
 {
 	char expected[80];
 	int64_t n;
@@ -107,7 +109,8 @@ static int set_int(struct row_request *r, yyjson_val *v, const struct param *p, 
 	return 0;
 }
 
-static int set_bool(struct row_request *r, yyjson_val *v, const struct param *p, const struct row_rules *rules, struct row_fault *f)
+static int set_bool(struct row_request *r, yyjson_val *v, const struct param *p, const struct row_rules *rules,
+                    struct row_fault *f)
 {
 	if (!yyjson_is_bool(v))
 		return bad_type(p, "true or false", v, f);
@@ -115,7 +118,8 @@ static int set_bool(struct row_request *r, yyjson_val *v, const struct param *p,
 	return 0;
 }
 
-static int set_nothing(struct row_request *r, yyjson_val *v, const struct param *p, const struct row_rules *rules, struct row_fault *f)
+static int set_nothing(struct row_request *r, yyjson_val *v, const struct param *p, const struct row_rules *rules,
+                       struct row_fault *f)
 {
 	return 0;
 }
@@ -127,7 +131,8 @@ static int set_unsupported(struct row_request *r, yyjson_val *v, const struct pa
 	return row_fault_set(f, p->name, "unsupported_parameter", "%s is not supported", p->name);
 }
 
-static int set_model(struct row_request *r, yyjson_val *v, const struct param *p, const struct row_rules *rules, struct row_fault *f)
+static int set_model(struct row_request *r, yyjson_val *v, const struct param *p, const struct row_rules *rules,
+                     struct row_fault *f)
 {
 	if (!yyjson_is_str(v))
 		return bad_type(p, "a string", v, f);
@@ -136,7 +141,8 @@ static int set_model(struct row_request *r, yyjson_val *v, const struct param *p
 	return 0;
 }
 
-static int set_seed(struct row_request *r, yyjson_val *v, const struct param *p, const struct row_rules *rules, struct row_fault *f)
+static int set_seed(struct row_request *r, yyjson_val *v, const struct param *p, const struct row_rules *rules,
+                    struct row_fault *f)
 {
 	if (!yyjson_is_int(v))
 		return bad_type(p, "an integer of 64 bits", v, f);
@@ -145,7 +151,8 @@ static int set_seed(struct row_request *r, yyjson_val *v, const struct param *p,
 	return 0;
 }
 
-static int set_stop(struct row_request *r, yyjson_val *v, const struct param *p, const struct row_rules *rules, struct row_fault *f)
+static int set_stop(struct row_request *r, yyjson_val *v, const struct param *p, const struct row_rules *rules,
+                    struct row_fault *f)
 {
 	size_t n = yyjson_is_str(v) ? 1 : yyjson_arr_size(v);
 	const char **stop;
@@ -169,7 +176,8 @@ static int set_stop(struct row_request *r, yyjson_val *v, const struct param *p,
 	return 0;
 }
 
-static int set_stop_ids(struct row_request *r, yyjson_val *v, const struct param *p, const struct row_rules *rules, struct row_fault *f)
+static int set_stop_ids(struct row_request *r, yyjson_val *v, const struct param *p, const struct row_rules *rules,
+                        struct row_fault *f)
 {
 	size_t n = yyjson_arr_size(v), i, max;
 	yyjson_val *id;
@@ -178,14 +186,15 @@ static int set_stop_ids(struct row_request *r, yyjson_val *v, const struct param
 	if (!yyjson_is_arr(v))
 		return bad_type(p, "an array of token ids", v, f);
 	if (n > ROW_MAX_STOP_IDS)
-		return row_fault_set(f, p->name, "invalid_value", "%s must have at most %d ids, it has %zu", p->name, ROW_MAX_STOP_IDS, n);
+		return row_fault_set(f, p->name, "invalid_value", "%s must have at most %d ids, it has %zu", p->name, ROW_MAX_STOP_IDS,
+		                     n);
 	ids = arena_alloc(&r->arena, (n + 1) * sizeof(*ids));
-	yyjson_arr_foreach(v, i, max, id)
-	{
+	yyjson_arr_foreach (v, i, max, id) {
 		int64_t x;
 
 		if (get_int(id, 0, rules->n_vocab - 1, &x) < 0)
-			return row_fault_set(f, p->name, "invalid_value", "%s[%zu] must be a token id from 0 to %d", p->name, i, rules->n_vocab - 1);
+			return row_fault_set(f, p->name, "invalid_value", "%s[%zu] must be a token id from 0 to %d", p->name, i,
+			                     rules->n_vocab - 1);
 		ids[i] = (int32_t)x;
 	}
 	r->sampling.stop_ids = ids;
@@ -210,16 +219,16 @@ static int set_logit_bias(struct row_request *r, yyjson_val *v, const struct par
 	if (!yyjson_is_obj(v))
 		return bad_type(p, "an object of token id to bias", v, f);
 	bias = arena_alloc(&r->arena, (n + 1) * sizeof(*bias));
-	yyjson_obj_foreach(v, i, max, key, val)
-	{
+	yyjson_obj_foreach (v, i, max, key, val) {
 		char *end;
 		long id = strtol(yyjson_get_str(key), &end, 10);
 		double x = yyjson_get_num(val);
 
 		if (yyjson_get_len(key) == 0 || yyjson_get_str(key)[0] < '0' || yyjson_get_str(key)[0] > '9' ||
 		    end != yyjson_get_str(key) + yyjson_get_len(key) || id >= rules->n_vocab)
-			return row_fault_set(f, p->name, "invalid_value", "logit_bias has the key '%.40s', which is no token id from 0 to %d",
-			                     yyjson_get_str(key), rules->n_vocab - 1);
+			return row_fault_set(f, p->name, "invalid_value",
+			                     "logit_bias has the key '%.40s', which is no token id from 0 to %d", yyjson_get_str(key),
+			                     rules->n_vocab - 1);
 		if (!yyjson_is_num(val) || !(x >= -100 && x <= 100))
 			return row_fault_set(f, p->name, "invalid_value", "logit_bias of token %ld must be a number from -100 to 100", id);
 		bias[i] = (struct logit_bias){(int32_t)id, (float)x};
@@ -234,7 +243,8 @@ static int set_logit_bias(struct row_request *r, yyjson_val *v, const struct par
 }
 
 /* Chat: a boolean, with top_logprobs beside it. Completions: how many. */
-static int set_logprobs(struct row_request *r, yyjson_val *v, const struct param *p, const struct row_rules *rules, struct row_fault *f)
+static int set_logprobs(struct row_request *r, yyjson_val *v, const struct param *p, const struct row_rules *rules,
+                        struct row_fault *f)
 {
 	int64_t n;
 
@@ -253,7 +263,8 @@ static int set_logprobs(struct row_request *r, yyjson_val *v, const struct param
 	return 0;
 }
 
-static int set_object(struct row_request *r, yyjson_val *v, const struct param *p, const struct row_rules *rules, struct row_fault *f)
+static int set_object(struct row_request *r, yyjson_val *v, const struct param *p, const struct row_rules *rules,
+                      struct row_fault *f)
 {
 	if (!yyjson_is_obj(v))
 		return bad_type(p, "an object", v, f);
@@ -261,19 +272,20 @@ static int set_object(struct row_request *r, yyjson_val *v, const struct param *
 	return 0;
 }
 
-static int set_tools(struct row_request *r, yyjson_val *v, const struct param *p, const struct row_rules *rules, struct row_fault *f)
+static int set_tools(struct row_request *r, yyjson_val *v, const struct param *p, const struct row_rules *rules,
+                     struct row_fault *f)
 {
 	size_t i, max;
 	yyjson_val *tool;
 
 	if (!yyjson_is_arr(v))
 		return bad_type(p, "an array", v, f);
-	yyjson_arr_foreach(v, i, max, tool)
-	{
+	yyjson_arr_foreach (v, i, max, tool) {
 		yyjson_val *function = yyjson_obj_get(tool, "function");
 
 		if (!yyjson_equals_str(yyjson_obj_get(tool, "type"), "function") || !yyjson_is_obj(function))
-			return row_fault_set(f, p->name, "invalid_value", "tools[%zu] must be {\"type\": \"function\", \"function\": {...}}", i);
+			return row_fault_set(f, p->name, "invalid_value",
+			                     "tools[%zu] must be {\"type\": \"function\", \"function\": {...}}", i);
 		if (!yyjson_is_str(yyjson_obj_get(function, "name")))
 			return row_fault_set(f, p->name, "invalid_value", "tools[%zu].function.name must be a string", i);
 	}
@@ -285,7 +297,8 @@ static int set_tool_choice(struct row_request *r, yyjson_val *v, const struct pa
                            struct row_fault *f)
 {
 	if (!yyjson_equals_str(v, "auto") && !yyjson_equals_str(v, "none"))
-		return row_fault_set(f, p->name, "unsupported_value", "tool_choice can be \"auto\" or \"none\"; a forced choice is not supported");
+		return row_fault_set(f, p->name, "unsupported_value",
+		                     "tool_choice can be \"auto\" or \"none\"; a forced choice is not supported");
 	r->tool_choice = v;
 	return 0;
 }
@@ -298,7 +311,8 @@ static int set_response_format(struct row_request *r, yyjson_val *v, const struc
 	if (!yyjson_is_obj(v) || !yyjson_is_str(type))
 		return bad_type(p, "an object with a type", v, f);
 	if (!yyjson_equals_str(type, "text"))
-		return row_fault_set(f, p->name, "unsupported_value", "response_format can only be {\"type\": \"text\"}; \"%.40s\" is not supported",
+		return row_fault_set(f, p->name, "unsupported_value",
+		                     "response_format can only be {\"type\": \"text\"}; \"%.40s\" is not supported",
 		                     yyjson_get_str(type));
 	return 0;
 }
@@ -311,7 +325,8 @@ static int set_modalities(struct row_request *r, yyjson_val *v, const struct par
 	return 0;
 }
 
-static int set_suffix(struct row_request *r, yyjson_val *v, const struct param *p, const struct row_rules *rules, struct row_fault *f)
+static int set_suffix(struct row_request *r, yyjson_val *v, const struct param *p, const struct row_rules *rules,
+                      struct row_fault *f)
 {
 	if (!yyjson_is_str(v))
 		return bad_type(p, "a string", v, f);
@@ -323,71 +338,71 @@ static int set_suffix(struct row_request *r, yyjson_val *v, const struct param *
 #define FIELD(name) offsetof(struct row_request, name)
 #define ANY_INT -2147483648.0, 2147483647.0
 static const struct param params[] = {
-	{"add_generation_prompt", CHAT, set_bool, FIELD(add_generation_prompt), 0, 0},
-	{"add_special_tokens", TEXT, set_bool, FIELD(add_special_tokens), 0, 0},
-	{"allowed_token_ids", BOTH, set_unsupported, 0, 0, 0},
-	{"audio", CHAT, set_unsupported, 0, 0, 0},
-	{"bad_words", BOTH, set_unsupported, 0, 0, 0},
-	{"best_of", BOTH, set_int, FIELD(best_of), 1, ROW_MAX_N},
-	{"chat_template", CHAT, set_unsupported, 0, 0, 0},
-	{"chat_template_kwargs", CHAT, set_object, FIELD(template_vars), 0, 0},
-	{"continue_final_message", CHAT, set_bool, FIELD(continue_final_message), 0, 0},
-	{"documents", CHAT, set_unsupported, 0, 0, 0},
-	{"echo", TEXT, set_bool, FIELD(echo), 0, 0},
-	{"frequency_penalty", BOTH, set_float, FIELD(sampling.frequency_penalty), -2, 2},
-	{"function_call", CHAT, set_unsupported, 0, 0, 0},
-	{"functions", CHAT, set_unsupported, 0, 0, 0},
-	{"guided_choice", BOTH, set_unsupported, 0, 0, 0},
-	{"guided_grammar", BOTH, set_unsupported, 0, 0, 0},
-	{"guided_json", BOTH, set_unsupported, 0, 0, 0},
-	{"guided_regex", BOTH, set_unsupported, 0, 0, 0},
-	{"ignore_eos", BOTH, set_bool, FIELD(sampling.ignore_eos), 0, 0},
-	{"include_stop_str_in_output", BOTH, set_bool, FIELD(sampling.include_stop), 0, 0},
-	{"length_penalty", BOTH, set_unsupported, 0, 0, 0},
-	{"logit_bias", BOTH, set_logit_bias, 0, 0, 0},
-	{"logits_processors", BOTH, set_unsupported, 0, 0, 0},
-	{"logprobs", BOTH, set_logprobs, 0, 0, 0},
-	{"max_completion_tokens", CHAT, set_int, FIELD(max_completion_tokens), 1, INT32_MAX},
-	{"max_tokens", BOTH, set_int, FIELD(max_tokens), 0, INT32_MAX},
-	{"messages", CHAT, set_nothing, 0, 0, 0},
-	{"metadata", BOTH, set_nothing, 0, 0, 0},
-	{"min_p", BOTH, set_float, FIELD(sampling.min_p), 0, 1},
-	{"min_tokens", BOTH, set_int, FIELD(sampling.min_tokens), 0, INT32_MAX},
-	{"modalities", CHAT, set_modalities, 0, 0, 0},
-	{"model", BOTH, set_model, 0, 0, 0},
-	{"n", BOTH, set_int, FIELD(n), 1, ROW_MAX_N},
-	{"parallel_tool_calls", CHAT, set_nothing, 0, 0, 0},
-	{"prediction", CHAT, set_unsupported, 0, 0, 0},
-	{"presence_penalty", BOTH, set_float, FIELD(sampling.presence_penalty), -2, 2},
-	{"priority", BOTH, set_nothing, 0, 0, 0},
-	{"prompt", TEXT, set_nothing, 0, 0, 0},
-	{"prompt_cache_key", BOTH, set_nothing, 0, 0, 0},
-	{"prompt_cache_retention", BOTH, set_nothing, 0, 0, 0},
-	{"prompt_logprobs", BOTH, set_unsupported, 0, 0, 0},
-	{"reasoning_effort", CHAT, set_unsupported, 0, 0, 0},
-	{"repetition_penalty", BOTH, set_float_above, FIELD(sampling.repetition_penalty), 0, INT32_MAX},
-	{"response_format", CHAT, set_response_format, 0, 0, 0},
-	{"safety_identifier", BOTH, set_nothing, 0, 0, 0},
-	{"seed", BOTH, set_seed, 0, 0, 0},
-	{"service_tier", BOTH, set_nothing, 0, 0, 0},
-	{"skip_special_tokens", BOTH, set_bool, FIELD(sampling.skip_special), 0, 0},
-	{"stop", BOTH, set_stop, 0, 0, 0},
-	{"stop_token_ids", BOTH, set_stop_ids, 0, 0, 0},
-	{"store", BOTH, set_nothing, 0, 0, 0},
-	{"stream", BOTH, set_nothing, 0, 0, 0},
-	{"stream_options", BOTH, set_nothing, 0, 0, 0},
-	{"structured_outputs", BOTH, set_unsupported, 0, 0, 0},
-	{"suffix", TEXT, set_suffix, 0, 0, 0},
-	{"temperature", BOTH, set_float, FIELD(sampling.temperature), 0, 2},
-	{"tool_choice", CHAT, set_tool_choice, 0, 0, 0},
-	{"tools", CHAT, set_tools, 0, 0, 0},
-	{"top_k", BOTH, set_int, FIELD(sampling.top_k), -1, INT32_MAX},
-	{"top_logprobs", CHAT, set_int, FIELD(sampling.n_logprobs), 0, 20},
-	{"top_p", BOTH, set_float_above, FIELD(sampling.top_p), 0, 1},
-	{"use_beam_search", BOTH, set_unsupported, 0, 0, 0},
-	{"user", BOTH, set_nothing, 0, 0, 0},
-	{"verbosity", CHAT, set_unsupported, 0, 0, 0},
-	{"web_search_options", CHAT, set_unsupported, 0, 0, 0},
+    {"add_generation_prompt", CHAT, set_bool, FIELD(add_generation_prompt), 0, 0},
+    {"add_special_tokens", TEXT, set_bool, FIELD(add_special_tokens), 0, 0},
+    {"allowed_token_ids", BOTH, set_unsupported, 0, 0, 0},
+    {"audio", CHAT, set_unsupported, 0, 0, 0},
+    {"bad_words", BOTH, set_unsupported, 0, 0, 0},
+    {"best_of", BOTH, set_int, FIELD(best_of), 1, ROW_MAX_N},
+    {"chat_template", CHAT, set_unsupported, 0, 0, 0},
+    {"chat_template_kwargs", CHAT, set_object, FIELD(template_vars), 0, 0},
+    {"continue_final_message", CHAT, set_bool, FIELD(continue_final_message), 0, 0},
+    {"documents", CHAT, set_unsupported, 0, 0, 0},
+    {"echo", TEXT, set_bool, FIELD(echo), 0, 0},
+    {"frequency_penalty", BOTH, set_float, FIELD(sampling.frequency_penalty), -2, 2},
+    {"function_call", CHAT, set_unsupported, 0, 0, 0},
+    {"functions", CHAT, set_unsupported, 0, 0, 0},
+    {"guided_choice", BOTH, set_unsupported, 0, 0, 0},
+    {"guided_grammar", BOTH, set_unsupported, 0, 0, 0},
+    {"guided_json", BOTH, set_unsupported, 0, 0, 0},
+    {"guided_regex", BOTH, set_unsupported, 0, 0, 0},
+    {"ignore_eos", BOTH, set_bool, FIELD(sampling.ignore_eos), 0, 0},
+    {"include_stop_str_in_output", BOTH, set_bool, FIELD(sampling.include_stop), 0, 0},
+    {"length_penalty", BOTH, set_unsupported, 0, 0, 0},
+    {"logit_bias", BOTH, set_logit_bias, 0, 0, 0},
+    {"logits_processors", BOTH, set_unsupported, 0, 0, 0},
+    {"logprobs", BOTH, set_logprobs, 0, 0, 0},
+    {"max_completion_tokens", CHAT, set_int, FIELD(max_completion_tokens), 1, INT32_MAX},
+    {"max_tokens", BOTH, set_int, FIELD(max_tokens), 0, INT32_MAX},
+    {"messages", CHAT, set_nothing, 0, 0, 0},
+    {"metadata", BOTH, set_nothing, 0, 0, 0},
+    {"min_p", BOTH, set_float, FIELD(sampling.min_p), 0, 1},
+    {"min_tokens", BOTH, set_int, FIELD(sampling.min_tokens), 0, INT32_MAX},
+    {"modalities", CHAT, set_modalities, 0, 0, 0},
+    {"model", BOTH, set_model, 0, 0, 0},
+    {"n", BOTH, set_int, FIELD(n), 1, ROW_MAX_N},
+    {"parallel_tool_calls", CHAT, set_nothing, 0, 0, 0},
+    {"prediction", CHAT, set_unsupported, 0, 0, 0},
+    {"presence_penalty", BOTH, set_float, FIELD(sampling.presence_penalty), -2, 2},
+    {"priority", BOTH, set_nothing, 0, 0, 0},
+    {"prompt", TEXT, set_nothing, 0, 0, 0},
+    {"prompt_cache_key", BOTH, set_nothing, 0, 0, 0},
+    {"prompt_cache_retention", BOTH, set_nothing, 0, 0, 0},
+    {"prompt_logprobs", BOTH, set_unsupported, 0, 0, 0},
+    {"reasoning_effort", CHAT, set_unsupported, 0, 0, 0},
+    {"repetition_penalty", BOTH, set_float_above, FIELD(sampling.repetition_penalty), 0, INT32_MAX},
+    {"response_format", CHAT, set_response_format, 0, 0, 0},
+    {"safety_identifier", BOTH, set_nothing, 0, 0, 0},
+    {"seed", BOTH, set_seed, 0, 0, 0},
+    {"service_tier", BOTH, set_nothing, 0, 0, 0},
+    {"skip_special_tokens", BOTH, set_bool, FIELD(sampling.skip_special), 0, 0},
+    {"stop", BOTH, set_stop, 0, 0, 0},
+    {"stop_token_ids", BOTH, set_stop_ids, 0, 0, 0},
+    {"store", BOTH, set_nothing, 0, 0, 0},
+    {"stream", BOTH, set_nothing, 0, 0, 0},
+    {"stream_options", BOTH, set_nothing, 0, 0, 0},
+    {"structured_outputs", BOTH, set_unsupported, 0, 0, 0},
+    {"suffix", TEXT, set_suffix, 0, 0, 0},
+    {"temperature", BOTH, set_float, FIELD(sampling.temperature), 0, 2},
+    {"tool_choice", CHAT, set_tool_choice, 0, 0, 0},
+    {"tools", CHAT, set_tools, 0, 0, 0},
+    {"top_k", BOTH, set_int, FIELD(sampling.top_k), -1, INT32_MAX},
+    {"top_logprobs", CHAT, set_int, FIELD(sampling.n_logprobs), 0, 20},
+    {"top_p", BOTH, set_float_above, FIELD(sampling.top_p), 0, 1},
+    {"use_beam_search", BOTH, set_unsupported, 0, 0, 0},
+    {"user", BOTH, set_nothing, 0, 0, 0},
+    {"verbosity", CHAT, set_unsupported, 0, 0, 0},
+    {"web_search_options", CHAT, set_unsupported, 0, 0, 0},
 };
 
 static const struct param *param_find(const char *name)
@@ -431,8 +446,9 @@ static int is_own_name(const struct row_request *r, const char *name)
 static int take_max_tokens(struct row_request *r, struct row_fault *f)
 {
 	if (r->max_tokens >= 0 && r->max_completion_tokens >= 0 && r->max_tokens != r->max_completion_tokens)
-		return row_fault_set(f, "max_tokens", "invalid_value", "max_tokens is %d and max_completion_tokens is %d; give one of them",
-		                     r->max_tokens, r->max_completion_tokens);
+		return row_fault_set(f, "max_tokens", "invalid_value",
+		                     "max_tokens is %d and max_completion_tokens is %d; give one of them", r->max_tokens,
+		                     r->max_completion_tokens);
 	if (r->kind == ROW_CHAT && r->max_tokens == 0)
 		return row_fault_set(f, "max_tokens", "invalid_value", "max_tokens must be at least 1 in a chat row, it is 0");
 	if (r->max_tokens >= 0 || r->max_completion_tokens >= 0) {
@@ -448,8 +464,7 @@ int params_read(struct row_request *r, yyjson_val *body, const struct row_rules 
 	yyjson_val *key, *v;
 
 	r->max_tokens = r->max_completion_tokens = -1;
-	yyjson_obj_foreach(body, i, max, key, v)
-	{
+	yyjson_obj_foreach (body, i, max, key, v) {
 		const char *name = yyjson_get_str(key);
 		const struct param *p = strlen(name) == yyjson_get_len(key) ? param_find(name) : NULL;
 
@@ -481,10 +496,11 @@ int params_finish(struct row_request *r, struct row_fault *f)
 		r->max_tokens_given = 1;
 	}
 	if (r->max_tokens_given && s->min_tokens > s->max_tokens)
-		return row_fault_set(f, "min_tokens", "invalid_value", "min_tokens is %d, more than max_tokens, which is %d", s->min_tokens,
-		                     s->max_tokens);
+		return row_fault_set(f, "min_tokens", "invalid_value", "min_tokens is %d, more than max_tokens, which is %d",
+		                     s->min_tokens, s->max_tokens);
 	if (r->best_of >= 0 && r->best_of != r->n)
-		return row_fault_set(f, "best_of", "unsupported_value", "best_of is %d; only best_of equal to n (%d) is supported", r->best_of, r->n);
+		return row_fault_set(f, "best_of", "unsupported_value", "best_of is %d; only best_of equal to n (%d) is supported",
+		                     r->best_of, r->n);
 	if (r->kind == ROW_CHAT) {
 		if (!r->logprobs && s->n_logprobs > 0)
 			return row_fault_set(f, "top_logprobs", "invalid_value", "top_logprobs needs logprobs to be true");
@@ -513,8 +529,7 @@ int row_check_defaults(const struct row_rules *rules, struct err *err)
 
 	if (!yyjson_is_obj(rules->defaults))
 		return err_set(err, ERR_USAGE, "must be a JSON object of parameters, it is %s", json_type_name(rules->defaults));
-	yyjson_obj_foreach(rules->defaults, i, max, key, v)
-	{
+	yyjson_obj_foreach (rules->defaults, i, max, key, v) {
 		for (size_t k = 0; k < sizeof(not_defaults) / sizeof(*not_defaults); k++)
 			if (strcmp(yyjson_get_str(key), not_defaults[k]) == 0)
 				return err_set(err, ERR_USAGE, "'%s' belongs to a row, not to the defaults", not_defaults[k]);

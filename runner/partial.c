@@ -23,8 +23,11 @@ void partial_write(struct buf *out, const struct sample_result *samples, int n, 
 	buf_add(out, &count, sizeof(count));
 	for (int i = 0; i < n; i++) {
 		const struct sample_result *s = &samples[i];
-		struct sample_head h = {.reason = (uint8_t)s->reason, .by_stop_string = (uint8_t)s->by_stop_string, .width = (uint16_t)width,
-		                        .stop_id = s->stop_id, .n_tokens = (uint32_t)s->n_tokens,
+		struct sample_head h = {.reason = (uint8_t)s->reason,
+		                        .by_stop_string = (uint8_t)s->by_stop_string,
+		                        .width = (uint16_t)width,
+		                        .stop_id = s->stop_id,
+		                        .n_tokens = (uint32_t)s->n_tokens,
 		                        .n_text = s->reason == FINISH_NONE ? 0 : (uint32_t)s->n_text};
 
 		buf_add(out, &h, sizeof(h));

@@ -12,8 +12,8 @@
  *     12      4    bytes of text (0 while it runs: text follows from tokens)
  *     16      4 n  ids, then for each token and entry id and logprob (4 + 4), then the text
  *
- * Integers and floats are little-endian as on every machine we run on. What cannot be read is as if it were not there: the row then
- * starts from its prompt, which gives the same answer.
+ * Integers and floats are little-endian as on every machine we run on. What cannot be read is as if it were not there: the row
+ * then starts from its prompt, which gives the same answer.
  */
 #ifndef TOKENMILL_RUNNER_PARTIAL_H
 #define TOKENMILL_RUNNER_PARTIAL_H
@@ -23,7 +23,8 @@
 
 /* samples [n]; width: 1 + n_logprobs, or 0. */
 void partial_write(struct buf *out, const struct sample_result *samples, int n, int width);
-/* Fill samples [n], whose memory is then the caller's. 0, or -1 when the bytes do not fit (n, width, n_vocab): then samples are empty. */
+/* Fill samples [n], whose memory is then the caller's. 0, or -1 when the bytes do not fit (n, width, n_vocab): then samples are
+ * empty. */
 int partial_read(const void *data, size_t n_bytes, struct sample_result *samples, int n, int width, int32_t n_vocab);
 
 void sample_result_release(struct sample_result *s);

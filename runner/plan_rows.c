@@ -1,5 +1,5 @@
-/* plan_rows.c: three batches of lines go round: one is being added to the plan and one read (thread 0), while the third is parsed and
- * tokenized (all threads, thread 0 as soon as it is done with the others). */
+/* plan_rows.c: three batches of lines go round: one is being added to the plan and one read (thread 0), while the third is
+ * parsed and tokenized (all threads, thread 0 as soon as it is done with the others). */
 #include "runner/plan_rows.h"
 
 #include <stdlib.h>
@@ -23,7 +23,7 @@ struct plan_item {
 	/* from the parser */
 	int is_bad;
 	struct row_fault fault;
-	struct buf id;          /* custom_id; empty when the row has none */
+	struct buf id; /* custom_id; empty when the row has none */
 	int64_t n_prompt, max_output;
 	size_t n_prefix;
 	unsigned char prefix[PREFIX_KEY_MAX_BYTES];
@@ -36,6 +36,7 @@ struct plan_batch {
 };
 
 struct planner {
+	struct work_counter next_item;
 	struct job_plan *plan;
 	const struct plan_options *o;
 	const struct input_list *files;
@@ -44,7 +45,6 @@ struct planner {
 	struct plan_batch *batches[3];
 	int reading, parsing, adding; /* which batch is where */
 	struct prompt_maker *makers;  /* one for each thread */
-	struct work_counter next_item;
 	/* reader */
 	struct input *in;
 	size_t next_file;
@@ -171,8 +171,8 @@ static void tell(struct planner *p, const char *source, int64_t line, const stru
 }
 
 /* 0, 1 when the key is taken. */
-static int add_row(struct planner *p, struct plan_row *row, const struct plan_item *it, const struct row_fault *f, const char **source,
-                   int64_t *line)
+static int add_row(struct planner *p, struct plan_row *row, const struct plan_item *it, const struct row_fault *f,
+                   const char **source, int64_t *line)
 {
 	row->error_line = NULL;
 	row->n_error_line = 0;
@@ -201,6 +201,7 @@ static int add_nameless(struct planner *p, struct plan_row *row, const struct pl
 		row_position_key(p->totals->n_rows, key);
 		snprintf(key + strlen(key), 16, "~%d", i);
 	}
+	row->key = NULL;
 	return r;
 }
 
@@ -210,10 +211,16 @@ static int add_item(struct planner *p, struct plan_batch *b, struct plan_item *i
 	int64_t first_line = 0;
 	struct row_fault duplicate = {0};
 	struct plan_row row = {
-		.key = buf_str(&it->id), .n_key = it->id.len, .source = source, .line = it->line,
-		.input = b->text.data + it->text_at, .n_input = it->n_text,
-		.n_prompt_tokens = it->n_prompt, .max_output_tokens = it->max_output,
-		.prefix_key = it->prefix, .n_prefix_key = it->n_prefix,
+	    .key = buf_str(&it->id),
+	    .n_key = it->id.len,
+	    .source = source,
+	    .line = it->line,
+	    .input = b->text.data + it->text_at,
+	    .n_input = it->n_text,
+	    .n_prompt_tokens = it->n_prompt,
+	    .max_output_tokens = it->max_output,
+	    .prefix_key = it->prefix,
+	    .n_prefix_key = it->n_prefix,
 	};
 	int r;
 
@@ -229,8 +236,9 @@ static int add_item(struct planner *p, struct plan_batch *b, struct plan_item *i
 		return r;
 	/* The name is taken. Paths are left out of the record: it should not depend on where the file lay. */
 	base = strrchr(first_source, '/');
-	row_fault_set(&duplicate, "custom_id", "duplicate_custom_id", "custom_id '%.100s' is used twice: first in %s line %lld, again in line %lld",
-	              it->id.data, base ? base + 1 : first_source, (long long)first_line, (long long)it->line);
+	row_fault_set(&duplicate, "custom_id", "duplicate_custom_id",
+	              "custom_id '%.100s' is used twice: first in %s line %lld, again in line %lld", it->id.data,
+	              base ? base + 1 : first_source, (long long)first_line, (long long)it->line);
 	if (!it->is_bad) {
 		tell(p, source, it->line, &duplicate);
 		p->totals->prompt_tokens -= it->n_prompt;

@@ -1,7 +1,8 @@
 /* plan_rows.h: every row of the input, checked and measured, into a job's plan.
  *
- * Rows are read in order, parsed and tokenized by several threads a few hundred at a time, and added to the plan in order: memory
- * does not grow with the input. A row at fault is told on stderr with its file and line and enters the plan with its error record.
+ * Rows are read in order, parsed and tokenized by several threads a few hundred at a time, and added to the plan in order:
+ * memory does not grow with the input. A row at fault is told on stderr with its file and line and enters the plan with its
+ * error record.
  */
 #ifndef TOKENMILL_RUNNER_PLAN_ROWS_H
 #define TOKENMILL_RUNNER_PLAN_ROWS_H
@@ -28,13 +29,13 @@ struct plan_totals {
 	int64_t n_rows, n_bad, prompt_tokens;
 };
 
-/* Fills inputs (names, digests, row counts) and totals. ERR_INPUT: a file is damaged, no row at all, or too many bad ones. ERR_DRAINED after a
- * signal. In any case the plan is still the caller's to commit or abort. */
+/* Fills inputs (names, digests, row counts) and totals. ERR_INPUT: a file is damaged, no row at all, or too many bad ones.
+ * ERR_DRAINED after a signal. In any case the plan is still the caller's to commit or abort. */
 int plan_rows(struct job_plan *p, const struct input_list *files, const struct plan_options *o, struct job_inputs *inputs,
               struct plan_totals *totals, struct err *err);
 
-/* Prefix key: 4 bytes for each whole block of 16 tokens, at most 256 of them, each a hash over all tokens up to there. Prompts that share
- * k blocks share 4 k bytes of key, so sorting by it brings shared prefixes together. Returns the bytes used. */
+/* Prefix key: 4 bytes for each whole block of 16 tokens, at most 256 of them, each a hash over all tokens up to there. Prompts
+ * that share k blocks share 4 k bytes of key, so sorting by it brings shared prefixes together. Returns the bytes used. */
 enum { PREFIX_KEY_MAX_BYTES = 1024 };
 size_t plan_prefix_key(const int32_t *ids, size_t n, unsigned char out[PREFIX_KEY_MAX_BYTES]);
 

@@ -20,8 +20,13 @@ void progress_init(struct progress *p, enum progress_style style, int64_t n_rows
 {
 	double now = clock_seconds();
 
-	*p = (struct progress){.style = style, .n_rows = n_rows, .n_done = n_done, .n_done_at_start = n_done, .start_s = now,
-	                       .next_s = now + 1, .rate_since_s = now};
+	*p = (struct progress){.style = style,
+	                       .n_rows = n_rows,
+	                       .n_done = n_done,
+	                       .n_done_at_start = n_done,
+	                       .start_s = now,
+	                       .next_s = now + 1,
+	                       .rate_since_s = now};
 }
 
 static void update_rates(struct progress *p, const struct engine_stats *s, double now)
@@ -60,12 +65,12 @@ void progress_show(struct progress *p, const struct engine_stats *s)
 		        "\"output_tokens\":%llu,\"in_tokens_per_s\":%.1f,\"out_tokens_per_s\":%.1f,\"running\":%d,\"waiting\":%d,"
 		        "\"elapsed_s\":%.1f,\"eta_s\":%.1f}\n",
 		        (long long)p->n_rows, (long long)p->n_done, (long long)p->n_failed, (unsigned long long)s->prompt_tokens,
-		        (unsigned long long)s->cached_tokens, (unsigned long long)s->output_tokens, p->in_rate, p->out_rate, s->n_running, s->n_waiting,
-		        elapsed, eta);
+		        (unsigned long long)s->cached_tokens, (unsigned long long)s->output_tokens, p->in_rate, p->out_rate,
+		        s->n_running, s->n_waiting, elapsed, eta);
 		return;
 	}
-	snprintf(line, sizeof(line), "%lld/%lld rows  in %.0f tok/s  out %.0f tok/s  cached %.0f%%  running %d  left %s", (long long)p->n_done,
-	         (long long)p->n_rows, p->in_rate, p->out_rate, cached, s->n_running, left);
+	snprintf(line, sizeof(line), "%lld/%lld rows  in %.0f tok/s  out %.0f tok/s  cached %.0f%%  running %d  left %s",
+	         (long long)p->n_done, (long long)p->n_rows, p->in_rate, p->out_rate, cached, s->n_running, left);
 	if (log_is_terminal())
 		log_status(line);
 	else

@@ -7,7 +7,8 @@
 
 void prompt_maker_init(struct prompt_maker *m, const struct text *text, int64_t now_unix_s, int32_t n_context)
 {
-	*m = (struct prompt_maker){.text = text, .encoder = encoder_new(text->tokenizer), .now_unix_s = now_unix_s, .n_context = n_context};
+	*m = (struct prompt_maker){
+	    .text = text, .encoder = encoder_new(text->tokenizer), .now_unix_s = now_unix_s, .n_context = n_context};
 }
 
 void prompt_maker_release(struct prompt_maker *m)
@@ -70,7 +71,8 @@ int prompt_render(struct prompt_maker *m, const struct row_request *r, struct ro
 	}
 	if (!m->text->chat_template)
 		return row_fault_set(f, "messages", "no_chat_template", "the model has no chat template; use a prompt row");
-	if (text_render_chat(m->text, r->messages, r->tools, r->template_vars, r->add_generation_prompt, m->now_unix_s, &m->rendered, &err) < 0)
+	if (text_render_chat(m->text, r->messages, r->tools, r->template_vars, r->add_generation_prompt, m->now_unix_s,
+	                     &m->rendered, &err) < 0)
 		return row_fault_set(f, "messages", "template_error", "chat template: %s", err.msg);
 	return r->continue_final_message ? cut_after_final_message(&m->rendered, r, f) : 0;
 }
@@ -85,14 +87,16 @@ static int check_length(struct prompt_maker *m, struct row_request *r, struct ro
 		return row_fault_set(f, what, "invalid_value", "the %s gives no token at all", what);
 	if (n + output > limit) {
 		if (r->max_tokens_given)
-			return row_fault_set(f, what, "context_length_exceeded",
-			                     "This model's maximum context length is %lld tokens. However, you requested %lld tokens (%lld in the %s, "
-			                     "%lld in the completion). Please reduce the length of the %s or completion.",
-			                     (long long)limit, (long long)(n + output), (long long)n, what, (long long)output, what);
-		return row_fault_set(f, what, "context_length_exceeded",
-		                     "This model's maximum context length is %lld tokens. However, your %s resulted in %lld tokens. Please reduce "
-		                     "the length of the %s.",
-		                     (long long)limit, what, (long long)n, what);
+			return row_fault_set(
+			    f, what, "context_length_exceeded",
+			    "This model's maximum context length is %lld tokens. However, you requested %lld tokens (%lld in the %s, "
+			    "%lld in the completion). Please reduce the length of the %s or completion.",
+			    (long long)limit, (long long)(n + output), (long long)n, what, (long long)output, what);
+		return row_fault_set(
+		    f, what, "context_length_exceeded",
+		    "This model's maximum context length is %lld tokens. However, your %s resulted in %lld tokens. Please reduce "
+		    "the length of the %s.",
+		    (long long)limit, what, (long long)n, what);
 	}
 	if (!r->max_tokens_given)
 		r->sampling.max_tokens = (int32_t)(limit - n);

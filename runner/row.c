@@ -76,16 +76,15 @@ static int read_ids(struct row_request *r, yyjson_val *v, const struct row_rules
 
 	r->n_prompt_ids = yyjson_arr_size(v);
 	r->prompt_ids = arena_alloc(&r->arena, (r->n_prompt_ids + 1) * sizeof(*r->prompt_ids));
-	yyjson_arr_foreach(v, i, max, id)
-	{
+	yyjson_arr_foreach (v, i, max, id) {
 		int64_t n = yyjson_is_uint(id) && yyjson_get_uint(id) <= INT32_MAX ? (int64_t)yyjson_get_uint(id) : -1;
 
 		if (!yyjson_is_int(id))
 			return row_fault_set(f, "prompt", "invalid_type", "prompt[%zu] must be a token id (integer), it is %s", i,
 			                     json_type_name(id));
 		if (n < 0 || n >= rules->n_vocab)
-			return row_fault_set(f, "prompt", "invalid_value", "prompt[%zu] is not a token id of this model, which has ids 0 to %d", i,
-			                     rules->n_vocab - 1);
+			return row_fault_set(f, "prompt", "invalid_value",
+			                     "prompt[%zu] is not a token id of this model, which has ids 0 to %d", i, rules->n_vocab - 1);
 		r->prompt_ids[i] = (int32_t)n;
 	}
 	return 0;
@@ -137,8 +136,7 @@ static int read_envelope(struct row_request *r, yyjson_val *root, yyjson_val **b
 		return row_fault_set(f, "custom_id", "missing_required_parameter", "custom_id is missing");
 	if (read_id(r, id, "custom_id", f) < 0)
 		return -1;
-	yyjson_obj_foreach(root, i, max, key, val)
-	{
+	yyjson_obj_foreach (root, i, max, key, val) {
 		if (!is_envelope_key(yyjson_get_str(key), yyjson_get_len(key)))
 			return row_fault_set(f, yyjson_get_str(key), "unknown_parameter",
 			                     "unknown field '%.60s'; a batch row has custom_id, method, url and body", yyjson_get_str(key));
@@ -147,15 +145,18 @@ static int read_envelope(struct row_request *r, yyjson_val *root, yyjson_val **b
 		return row_fault_set(f, "method", "missing_required_parameter", "method is missing (\"POST\")");
 	if (!yyjson_equals_str(method, "POST"))
 		return row_fault_set(f, "method", "invalid_method", "method must be \"POST\", it is %s%.40s",
-		                     yyjson_is_str(method) ? "" : json_type_name(method), yyjson_is_str(method) ? yyjson_get_str(method) : "");
+		                     yyjson_is_str(method) ? "" : json_type_name(method),
+		                     yyjson_is_str(method) ? yyjson_get_str(method) : "");
 	if (!url)
-		return row_fault_set(f, "url", "missing_required_parameter", "url is missing (\"/v1/chat/completions\" or \"/v1/completions\")");
+		return row_fault_set(f, "url", "missing_required_parameter",
+		                     "url is missing (\"/v1/chat/completions\" or \"/v1/completions\")");
 	if (yyjson_equals_str(url, "/v1/chat/completions"))
 		r->kind = ROW_CHAT;
 	else if (yyjson_equals_str(url, "/v1/completions"))
 		r->kind = ROW_COMPLETION;
 	else
-		return row_fault_set(f, "url", "invalid_url", "url must be \"/v1/chat/completions\" or \"/v1/completions\", it is %s%.80s",
+		return row_fault_set(f, "url", "invalid_url",
+		                     "url must be \"/v1/chat/completions\" or \"/v1/completions\", it is %s%.80s",
 		                     yyjson_is_str(url) ? "" : json_type_name(url), yyjson_is_str(url) ? yyjson_get_str(url) : "");
 	if (!*body)
 		return row_fault_set(f, "body", "missing_required_parameter", "body is missing");

@@ -5,10 +5,10 @@
  *     {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": [...], ...}}   OpenAI batch
  *     {"prompt": "..." or [ids], ...}    {"messages": [...], ...}                                              plain
  *
- * A plain row may name itself with "custom_id" or "id"; who has no name gets one from its position (row_position_key). What a row
- * leaves open comes from the job's defaults, then from the API. Nothing is ignored in silence: an unknown parameter, a value of the
- * wrong type or out of range is a fault of that row, in the API's words {message, type, param, code}. The few parameters that cannot
- * matter offline (stream, user, metadata, ...) are accepted; params.c has the table.
+ * A plain row may name itself with "custom_id" or "id"; who has no name gets one from its position (row_position_key). What a
+ * row leaves open comes from the job's defaults, then from the API. Nothing is ignored in silence: an unknown parameter, a
+ * value of the wrong type or out of range is a fault of that row, in the API's words {message, type, param, code}. The few
+ * parameters that cannot matter offline (stream, user, metadata, ...) are accepted; params.c has the table.
  *
  * A row_request borrows from its own parsed document; row_release frees all. No thread shares one.
  */
@@ -37,27 +37,28 @@ struct row_rules {
 
 struct row_request {
 	enum row_kind kind;
-	int is_plain;              /* not the batch format: no url, no method */
-	const char *custom_id;     /* NULL: the row has none. NUL-terminated */
+	int is_plain;          /* not the batch format: no url, no method */
+	const char *custom_id; /* NULL: the row has none. NUL-terminated */
 	size_t n_custom_id;
-	const char *model;         /* as the row wrote it, NULL when it did not */
+	const char *model; /* as the row wrote it, NULL when it did not */
 	size_t n_model;
 
 	yyjson_val *messages;      /* chat: normalised, see messages.c */
 	yyjson_val *tools;         /* NULL when not given or tool_choice is "none" */
 	yyjson_val *template_vars; /* chat_template_kwargs */
 	int add_generation_prompt, continue_final_message;
-	const char *prompt;        /* completion: text, ... */
+	const char *prompt; /* completion: text, ... */
 	size_t n_prompt;
-	int32_t *prompt_ids;       /* ... or ids */
+	int32_t *prompt_ids; /* ... or ids */
 	size_t n_prompt_ids;
-	int add_special_tokens;    /* a text prompt gets what the tokenizer puts in front (BOS) */
-	int echo;                  /* the answer begins with the prompt */
+	int add_special_tokens; /* a text prompt gets what the tokenizer puts in front (BOS) */
+	int echo;               /* the answer begins with the prompt */
 
-	int n;                     /* samples */
-	int max_tokens_given;      /* sampling.max_tokens is the row's or the defaults'; else filled in once the prompt's length is known */
-	int logprobs;              /* asked for at all */
-	struct sampling sampling;  /* seed and key when own_seed is set; sample is left 0 */
+	int n;                /* samples */
+	int max_tokens_given; /* sampling.max_tokens is the row's or the defaults'; else filled in once the prompt's length is known
+	                       */
+	int logprobs;         /* asked for at all */
+	struct sampling sampling; /* seed and key when own_seed is set; sample is left 0 */
 	int own_seed;
 
 	/* private */
@@ -77,10 +78,10 @@ struct row_fault {
 };
 /* First fault wins; always -1. param and code may be NULL. */
 int row_fault_set(struct row_fault *f, const char *param, const char *code, const char *fmt, ...)
-	__attribute__((format(printf, 4, 5)));
+    __attribute__((format(printf, 4, 5)));
 
-/* 0; -1 and *f when the row is at fault: then only custom_id, n_custom_id, kind (if it got so far) and is_plain are good. In both cases
- * row_release must be called. text need not be NUL-terminated nor outlive the call. */
+/* 0; -1 and *f when the row is at fault: then only custom_id, n_custom_id, kind (if it got so far) and is_plain are good. In
+ * both cases row_release must be called. text need not be NUL-terminated nor outlive the call. */
 int row_parse(const char *text, size_t n, const struct row_rules *rules, struct row_request *r, struct row_fault *f);
 void row_release(struct row_request *r);
 

@@ -36,5 +36,6 @@ void signals_reset(void)
 
 int signals_drained(struct err *err)
 {
-	return err_set(err, ERR_DRAINED, "stopped by %s; start the same command again to go on", received == SIGINT ? "Ctrl-C" : "SIGTERM");
+	return err_set(err, ERR_DRAINED, "stopped by %s; start the same command again to go on",
+	               received == SIGINT ? "Ctrl-C" : "SIGTERM");
 }

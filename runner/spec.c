@@ -68,9 +68,9 @@ void setup_hash(const struct job_setup *s, char hex[SHA256_HEX_BYTES])
 {
 	struct buf b = {0};
 
-	buf_addf(&b, "tokenmill setup %d\n%s\n%s\n%s\n%s\n%s\n%" PRIu64 "\n%d\n%" PRId64 "\n%s\n", TOKENMILL_NUMERICS, s->model_name,
-	         s->model_fingerprint, s->text_fingerprint, spec_math_name(s->math), spec_kv_name(s->kv_type), s->seed, s->n_context,
-	         s->now_unix_s, s->defaults);
+	buf_addf(&b, "tokenmill setup %d\n%s\n%s\n%s\n%s\n%s\n%" PRIu64 "\n%d\n%" PRId64 "\n%s\n", TOKENMILL_NUMERICS,
+	         s->model_name, s->model_fingerprint, s->text_fingerprint, spec_math_name(s->math), spec_kv_name(s->kv_type),
+	         s->seed, s->n_context, s->now_unix_s, s->defaults);
 	sha256_hex(b.data, b.len, hex);
 	buf_release(&b);
 }
@@ -105,8 +105,8 @@ void spec_write(const struct job_spec *s, struct buf *out)
 	add_member(out, "text_fingerprint", u->text_fingerprint);
 	add_member(out, "math", spec_math_name(u->math));
 	add_member(out, "kv_type", spec_kv_name(u->kv_type));
-	buf_addf(out, "\"seed\":%" PRIu64 ",\"context\":%d,\"now_unix_s\":%" PRId64 ",\"defaults\":%s,\"inputs\":[", u->seed, u->n_context,
-	         u->now_unix_s, u->defaults);
+	buf_addf(out, "\"seed\":%" PRIu64 ",\"context\":%d,\"now_unix_s\":%" PRId64 ",\"defaults\":%s,\"inputs\":[", u->seed,
+	         u->n_context, u->now_unix_s, u->defaults);
 	for (size_t i = 0; i < s->inputs.n; i++) {
 		const struct job_input *in = &s->inputs.items[i];
 
@@ -133,8 +133,7 @@ static int read_inputs(yyjson_val *list, struct job_inputs *l, struct err *err)
 	size_t i, max;
 	yyjson_val *v;
 
-	yyjson_arr_foreach(list, i, max, v)
-	{
+	yyjson_arr_foreach (list, i, max, v) {
 		const char *name = yyjson_get_str(yyjson_obj_get(v, "name")), *sha = yyjson_get_str(yyjson_obj_get(v, "sha256"));
 		struct job_input *in;
 
@@ -156,11 +155,13 @@ static int read_spec(yyjson_val *root, struct job_spec *s, struct err *err)
 	int numerics = yyjson_get_int(yyjson_obj_get(root, "numerics"));
 
 	if (version != SPEC_VERSION)
-		return err_set(err, ERR_FINGERPRINT, "the job's spec has version %d, this program knows version %d", version, SPEC_VERSION);
+		return err_set(err, ERR_FINGERPRINT, "the job's spec has version %d, this program knows version %d", version,
+		               SPEC_VERSION);
 	if (numerics != TOKENMILL_NUMERICS)
-		return err_set(err, ERR_FINGERPRINT,
-		               "the job was begun by a program that computes differently (numerics %d, here %d): finish it with that one",
-		               numerics, TOKENMILL_NUMERICS);
+		return err_set(
+		    err, ERR_FINGERPRINT,
+		    "the job was begun by a program that computes differently (numerics %d, here %d): finish it with that one",
+		    numerics, TOKENMILL_NUMERICS);
 	if (get_string(root, "model", &u->model_path, err) < 0 || get_string(root, "model_name", &u->model_name, err) < 0 ||
 	    get_string(root, "model_fingerprint", &u->model_fingerprint, err) < 0 ||
 	    get_string(root, "text_fingerprint", &u->text_fingerprint, err) < 0)
@@ -225,7 +226,8 @@ int setup_compare(const struct job_setup *there, const struct job_setup *asked, 
 	if (there->math != asked->math)
 		differs(&b, "--math differs (the job has %s, asked for %s)", spec_math_name(there->math), spec_math_name(asked->math));
 	if (there->kv_type != asked->kv_type)
-		differs(&b, "--kv-type differs (the job has %s, asked for %s)", spec_kv_name(there->kv_type), spec_kv_name(asked->kv_type));
+		differs(&b, "--kv-type differs (the job has %s, asked for %s)", spec_kv_name(there->kv_type),
+		        spec_kv_name(asked->kv_type));
 	if (there->seed != asked->seed)
 		differs(&b, "--seed differs (the job has %" PRIu64 ", asked for %" PRIu64 ")", there->seed, asked->seed);
 	if (there->n_context != asked->n_context)

@@ -1,9 +1,9 @@
 /* spec.h: what a job is, as far as it can change a result: its identity, and how it is kept in job.json.
  *
- * The setup is everything but the rows: model, tokenizer and template, arithmetic, type of the KV cache, context, seed, defaults, the
- * model's name in the answers. Its hash is in every output line (ids, system_fingerprint), so a row's line is the same when the input
- * grows. The job's fingerprint is over the setup and the content of all inputs. Threads, batch size, chunk, cache and memory are not
- * in it: they do not change results.
+ * The setup is everything but the rows: model, tokenizer and template, arithmetic, type of the KV cache, context, seed,
+ * defaults, the model's name in the answers. Its hash is in every output line (ids, system_fingerprint), so a row's line is the
+ * same when the input grows. The job's fingerprint is over the setup and the content of all inputs. Threads, batch size, chunk,
+ * cache and memory are not in it: they do not change results.
  */
 #ifndef TOKENMILL_RUNNER_SPEC_H
 #define TOKENMILL_RUNNER_SPEC_H
@@ -15,15 +15,15 @@
 #include "base/errors.h"
 #include "base/hash.h"
 
-struct job_setup { /* strings owned; zero-initialise, setup_release */
-	char *model_path;        /* where the model was; may move, is not compared */
-	char *model_name;        /* for answers to rows that name no model */
+struct job_setup {    /* strings owned; zero-initialise, setup_release */
+	char *model_path; /* where the model was; may move, is not compared */
+	char *model_name; /* for answers to rows that name no model */
 	char *model_fingerprint, *text_fingerprint;
-	int math, kv_type;       /* enum engine_math, enum kv_type */
+	int math, kv_type; /* enum engine_math, enum kv_type */
 	uint64_t seed;
-	int32_t n_context;       /* longest prompt + output */
-	int64_t now_unix_s;      /* what a chat template's clock shows; 0: the template has no clock */
-	char *defaults;          /* canonical JSON object, "{}" for none */
+	int32_t n_context;  /* longest prompt + output */
+	int64_t now_unix_s; /* what a chat template's clock shows; 0: the template has no clock */
+	char *defaults;     /* canonical JSON object, "{}" for none */
 };
 void setup_release(struct job_setup *s);
 void setup_hash(const struct job_setup *s, char hex[SHA256_HEX_BYTES]);

@@ -1,8 +1,8 @@
 /* work.c: rows in flight, from claim to publish.
  *
- * One struct row_run for each row that the engine has; its n samples are n requests with one prompt, submitted one after another so
- * that they share it. A row is finished with its last sample. row_runs hang in a list; each knows its shard, and a shard is closed
- * when it has given its last row and none of its rows is in flight.
+ * One struct row_run for each row that the engine has; its n samples are n requests with one prompt, submitted one after
+ * another so that they share it. A row is finished with its last sample. row_runs hang in a list; each knows its shard, and a
+ * shard is closed when it has given its last row and none of its rows is in flight.
  */
 #include "runner/work.h"
 
@@ -43,7 +43,7 @@ struct row_run {
 	char *key;
 	size_t n_key;
 	struct row_request request;
-	struct buf echo;               /* the prompt's text, when asked for */
+	struct buf echo; /* the prompt's text, when asked for */
 	size_t n_prompt, n_cached, n_recomputed;
 	double wait_s, prefill_s, decode_s;
 	struct sample_run *runs;       /* [n] */
@@ -61,7 +61,7 @@ struct worker {
 	struct open_shard *shards; /* oldest first; rows are taken from the last */
 	struct row_run *rows;
 	int nothing_to_claim;
-	size_t low_water;          /* requests that should wait in the engine */
+	size_t low_water; /* requests that should wait in the engine */
 	double next_publish_s;
 	struct buf line, state;
 };
@@ -112,12 +112,16 @@ static void row_free(struct worker *w, struct row_run *row)
 static void row_finish(struct worker *w, struct row_run *row)
 {
 	struct work_totals *t = w->totals;
-	struct row_result r = {.row = row->row, .is_error = row->fault.message[0] != '\0', .wait_s = row->wait_s,
-	                       .prefill_s = row->prefill_s, .decode_s = row->decode_s};
+	struct row_result r = {.row = row->row,
+	                       .is_error = row->fault.message[0] != '\0',
+	                       .wait_s = row->wait_s,
+	                       .prefill_s = row->prefill_s,
+	                       .decode_s = row->decode_s};
 
 	buf_reset(&w->line);
 	if (r.is_error) {
-		output_fault(&w->line, w->o->output, row->key, row->n_key, row->request.custom_id, row->request.n_custom_id, &row->fault);
+		output_fault(&w->line, w->o->output, row->key, row->n_key, row->request.custom_id, row->request.n_custom_id,
+		             &row->fault);
 	} else {
 		output_success(&w->line, w->o->output, row->key, row->n_key, &row->request, &row->echo, row->samples, row->n_prompt);
 		r.prompt_tokens = (int64_t)row->n_prompt;
@@ -189,8 +193,13 @@ static int row_submit(struct worker *w, struct row_run *row, struct err *err)
 	for (int i = 0; i < r->n; i++) {
 		struct sample_result *s = &row->samples[i];
 		struct err why = {0};
-		struct engine_request q = {.user = &row->runs[i], .prompt = w->maker.ids.ids, .n_prompt = w->maker.ids.n, .sampling = r->sampling,
-		                           .partial = s->tokens, .n_partial = s->n_tokens, .partial_logprobs = s->logprobs};
+		struct engine_request q = {.user = &row->runs[i],
+		                           .prompt = w->maker.ids.ids,
+		                           .n_prompt = w->maker.ids.n,
+		                           .sampling = r->sampling,
+		                           .partial = s->tokens,
+		                           .n_partial = s->n_tokens,
+		                           .partial_logprobs = s->logprobs};
 
 		row->runs[i] = (struct sample_run){row, i};
 		if (s->reason != FINISH_NONE)
@@ -216,7 +225,8 @@ static int row_start(struct worker *w, struct open_shard *s, const struct shard_
 	struct row_run *row = row_new(w, s, in);
 	struct row_request *r = &row->request;
 
-	/* The planner found it good under the same rules; a difference now would be a damaged shard, and is told as the row's fault. */
+	/* The planner found it good under the same rules; a difference now would be a damaged shard, and is told as the row's
+	 * fault. */
 	if (row_parse(in->input, in->n_input, o->rules, r, &row->fault) < 0 || prompt_make(&w->maker, r, &row->fault) < 0) {
 		r->n = 0;
 		row_finish(w, row);
@@ -373,18 +383,27 @@ static int publish_all(struct worker *w, struct err *err)
 /* Publish and close the shards that have nothing left. */
 static int close_finished(struct worker *w, struct err *err)
 {
-	for (struct open_shard **at = &w->shards, *s; (s = *at);) {
+	struct open_shard *s = w->shards, *before = NULL;
+
+	while (s) {
+		struct open_shard *next = s->next;
+
 		if (!s->exhausted || s->n_in_flight) {
-			at = &s->next;
+			before = s;
+			s = next;
 			continue;
 		}
 		if ((s->has_news || !shard_is_done(s->shard)) && publish_shard(w, s, err) < 0)
 			return -1;
 		if (!shard_is_done(s->shard))
 			BUG("shard %lld has given all its rows, but is not done", (long long)shard_number(s->shard));
-		*at = s->next;
+		if (before)
+			before->next = next;
+		else
+			w->shards = next;
 		shard_close(s->shard);
 		free(s);
+		s = next;
 	}
 	return 0;
 }
@@ -440,8 +459,10 @@ int work_run(const struct work_options *o, struct work_totals *t, struct err *er
 
 		publish_all(&w, &ignored);
 	}
-	while (w.rows)
-		row_free(&w, w.rows);
+	for (struct row_run *row = w.rows, *next; row; row = next) {
+		next = row->next;
+		row_free(&w, row);
+	}
 	while ((s = w.shards)) {
 		w.shards = s->next;
 		shard_close(s->shard);

@@ -1,10 +1,12 @@
-/* work.h: the worker loop: claim a shard, feed its rows to the engine, publish what is finished, until nothing is left to claim.
+/* work.h: the worker loop: claim a shard, feed its rows to the engine, publish what is finished, until nothing is left to
+ * claim.
  *
  *     job_claim -> shard_next -> row_parse, prompt_make -> engine_submit -> engine_step -> (results) -> shard_add_result
  *                                                                            every few seconds: shard_publish
  *
- * The next shard is claimed while the last rows of the one before still run, so the batch does not drain between shards; several
- * shards may be open at once. On SIGTERM nothing more is admitted, finished rows and the tokens of running ones are published.
+ * The next shard is claimed while the last rows of the one before still run, so the batch does not drain between shards;
+ * several shards may be open at once. On SIGTERM nothing more is admitted, finished rows and the tokens of running ones are
+ * published.
  */
 #ifndef TOKENMILL_RUNNER_WORK_H
 #define TOKENMILL_RUNNER_WORK_H
@@ -24,18 +26,18 @@ struct work_options {
 	const struct output_rules *output;
 	int64_t now_unix_s;
 	int32_t n_context;
-	double publish_s;       /* at least so long between two publishes */
+	double publish_s; /* at least so long between two publishes */
 	struct progress *progress;
 };
 
 struct work_totals { /* of this attempt */
 	int64_t n_rows, n_failed, prompt_tokens, cached_tokens, output_tokens, recomputed_tokens;
-	double publish_s;       /* time spent publishing */
+	double publish_s; /* time spent publishing */
 	int64_t n_publishes;
 };
 
-/* 0: nothing is left to claim. -1: ERR_DRAINED after a signal, ERR_FENCED, ERR_STORAGE, ERR_ENGINE; what was finished is published if that
- * was possible. */
+/* 0: nothing is left to claim. -1: ERR_DRAINED after a signal, ERR_FENCED, ERR_STORAGE, ERR_ENGINE; what was finished is
+ * published if that was possible. */
 int work_run(const struct work_options *o, struct work_totals *t, struct err *err);
 
 #endif

@@ -1,5 +1,5 @@
-/* byte_text.h: the smallest text side of a model: a byte-level tokenizer in which every byte is a token with its own number, one special
- * token <|end|> (256), and a chat template in one line. So ids and text can be worked out by hand. */
+/* byte_text.h: the smallest text side of a model: a byte-level tokenizer in which every byte is a token with its own number,
+ * one special token <|end|> (256), and a chat template in one line. So ids and text can be worked out by hand. */
 #ifndef TOKENMILL_TESTS_BYTE_TEXT_H
 #define TOKENMILL_TESTS_BYTE_TEXT_H
 
@@ -19,11 +19,16 @@ static struct tokenizer *byte_text_tokenizer(struct err *err)
 	struct tokenizer *t;
 	unsigned next = 256;
 
-	buf_adds(&b, "{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\"added_tokens\":[{\"id\":256,\"content\":\"<|end|>\",\"single_word\":false,"
-	             "\"lstrip\":false,\"rstrip\":false,\"normalized\":false,\"special\":true}],\"normalizer\":null,\"pre_tokenizer\":{\"type\":\"ByteLevel\","
-	             "\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":true},\"post_processor\":null,\"decoder\":{\"type\":\"ByteLevel\","
-	             "\"add_prefix_space\":true,\"trim_offsets\":true,\"use_regex\":true},\"model\":{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,"
-	             "\"continuing_subword_prefix\":null,\"end_of_word_suffix\":null,\"fuse_unk\":false,\"byte_fallback\":false,\"vocab\":{");
+	buf_adds(&b, "{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\"added_tokens\":[{\"id\":256,\"content\":\"<|end|>"
+	             "\",\"single_word\":false,"
+	             "\"lstrip\":false,\"rstrip\":false,\"normalized\":false,\"special\":true}],\"normalizer\":null,\"pre_"
+	             "tokenizer\":{\"type\":\"ByteLevel\","
+	             "\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":true},\"post_processor\":null,\"decoder\":{"
+	             "\"type\":\"ByteLevel\","
+	             "\"add_prefix_space\":true,\"trim_offsets\":true,\"use_regex\":true},\"model\":{\"type\":\"BPE\",\"dropout\":"
+	             "null,\"unk_token\":null,"
+	             "\"continuing_subword_prefix\":null,\"end_of_word_suffix\":null,\"fuse_unk\":false,\"byte_fallback\":false,"
+	             "\"vocab\":{");
 	for (unsigned c = 0; c < 256; c++) {
 		int printable = (c >= 33 && c <= 126) || (c >= 161 && c <= 172) || c >= 174;
 		unsigned u = printable ? c : next++;
@@ -40,7 +45,8 @@ static struct tokenizer *byte_text_tokenizer(struct err *err)
 
 static struct text *byte_text_new(struct err *err)
 {
-	static const char source[] = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}";
+	static const char source[] =
+	    "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}";
 	struct text *t = xcalloc(1, sizeof(*t));
 
 	t->tokenizer = byte_text_tokenizer(err);

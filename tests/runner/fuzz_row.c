@@ -1,5 +1,5 @@
-/* Fuzz: one line of input as a row. Nothing may crash, a fault must have a message and be valid UTF-8 once written, and a good row must be
- * within its limits. The corpus is made of the fuzzer's own finds; the words below lead it into the parameters. */
+/* Fuzz: one line of input as a row. Nothing may crash, a fault must have a message and be valid UTF-8 once written, and a good
+ * row must be within its limits. The corpus is made of the fuzzer's own finds; the words below lead it into the parameters. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,19 +39,35 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 /* Random bytes are hardly ever JSON. Every other time a member made of known words is put where a value could begin. */
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t n, size_t max, unsigned seed)
 {
-	static const char *const values[] = {"0", "1", "-1", "1e999", "0.5", "true", "null", "[]", "{}", "\"\"", "\"a\"", "[\"a\"]", "[1,2]",
-	                                     "{\"1\":5}", "{\"role\":\"user\",\"content\":\"x\"}", "[{\"role\":\"developer\",\"content\":[{\"type\":\"text\",\"text\":\"x\"}]}]",
-	                                     "[{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]}]",
-	                                     "{\"custom_id\":\"a\",\"method\":\"POST\",\"url\":\"/v1/completions\",\"body\":{\"prompt\":\"a\"}}",
-	                                     "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}"};
+	static const char *const values[] = {
+	    "0",
+	    "1",
+	    "-1",
+	    "1e999",
+	    "0.5",
+	    "true",
+	    "null",
+	    "[]",
+	    "{}",
+	    "\"\"",
+	    "\"a\"",
+	    "[\"a\"]",
+	    "[1,2]",
+	    "{\"1\":5}",
+	    "{\"role\":\"user\",\"content\":\"x\"}",
+	    "[{\"role\":\"developer\",\"content\":[{\"type\":\"text\",\"text\":\"x\"}]}]",
+	    "[{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]}]",
+	    "{\"custom_id\":\"a\",\"method\":\"POST\",\"url\":\"/v1/completions\",\"body\":{\"prompt\":\"a\"}}",
+	    "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}"};
 	char member[400], *at;
 	size_t n_params = 0, k;
 
-	if (seed % 2)
-		return LLVMFuzzerMutate(data, n, max);
 	while (params_name(n_params))
 		n_params++;
-	k = (size_t)snprintf(member, sizeof(member), "\"%s\":%s,", params_name(seed / 2 % n_params), values[seed / 256 % (sizeof(values) / sizeof(*values))]);
+	if (seed % 2 || !n_params)
+		return LLVMFuzzerMutate(data, n, max);
+	k = (size_t)snprintf(member, sizeof(member), "\"%s\":%s,", params_name(seed / 2 % n_params),
+	                     values[seed / 256 % (sizeof(values) / sizeof(*values))]);
 	at = n ? memchr(data + seed % n, '{', n - seed % n) : NULL;
 	if (!at || n + k > max) {
 		static const char start[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}";

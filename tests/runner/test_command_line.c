@@ -14,13 +14,13 @@ struct sample_options {
 };
 
 static const struct option_spec specs[] = {
-	{"flag", 'f', OPTION_FLAG, offsetof(struct sample_options, flag), NULL, "", 0, 0, NULL},
-	{"math", 0, OPTION_CHOICE, offsetof(struct sample_options, choice), "a|b", "", 0, 0, "fast|f32"},
-	{"name", 'n', OPTION_STRING, offsetof(struct sample_options, name), "NAME", "", 0, 0, NULL},
-	{"count", 0, OPTION_INT, offsetof(struct sample_options, count), "N", "", 1, 10, NULL},
-	{"ratio", 0, OPTION_NUMBER, offsetof(struct sample_options, ratio), "X", "", 0, 1, NULL},
-	{"memory", 0, OPTION_SIZE, offsetof(struct sample_options, memory), "SIZE", "", 0, 0, NULL},
-	{0},
+    {"flag", 'f', OPTION_FLAG, offsetof(struct sample_options, flag), NULL, "", 0, 0, NULL},
+    {"math", 0, OPTION_CHOICE, offsetof(struct sample_options, choice), "a|b", "", 0, 0, "fast|f32"},
+    {"name", 'n', OPTION_STRING, offsetof(struct sample_options, name), "NAME", "", 0, 0, NULL},
+    {"count", 0, OPTION_INT, offsetof(struct sample_options, count), "N", "", 1, 10, NULL},
+    {"ratio", 0, OPTION_NUMBER, offsetof(struct sample_options, ratio), "X", "", 0, 1, NULL},
+    {"memory", 0, OPTION_SIZE, offsetof(struct sample_options, memory), "SIZE", "", 0, 0, NULL},
+    {0},
 };
 static const struct command command = {.name = "test", .options = specs};
 
@@ -32,7 +32,8 @@ static int parse(struct sample_options *o, char **args, int *n_args, struct err 
 
 TEST(good_options)
 {
-	char *argv[] = {"in1", "--flag", "--math=f32", "-n", "x", "--count", "7", "in2", "--ratio", "0.5", "--memory", "1.5G", "-", "--", "--name"};
+	char *argv[] = {"in1",     "--flag", "--math=f32", "-n",   "x", "--count", "7",     "in2",
+	                "--ratio", "0.5",    "--memory",   "1.5G", "-", "--",      "--name"};
 	char *args[16];
 	struct sample_options o;
 	struct err err = {0};
@@ -59,20 +60,20 @@ TEST(bad_options)
 	static const struct {
 		const char *first, *second, *message;
 	} cases[] = {
-		{"--mat", "f32", "unknown option --mat (did you mean --math?); see tokenmill test --help"},
-		{"--nmae=x", NULL, "unknown option --nmae=x (did you mean --name?); see tokenmill test --help"},
-		{"--zzz", NULL, "unknown option --zzz; see tokenmill test --help"},
-		{"-x", NULL, "unknown option -x; see tokenmill test --help"},
-		{"--math", "f16", "--math must be one of fast|f32, it is 'f16'"},
-		{"--math", "f", "--math must be one of fast|f32, it is 'f'"},
-		{"--count", "11", "--count must be an integer from 1 to 10, it is '11'"},
-		{"--count", "1x", "--count must be an integer from 1 to 10, it is '1x'"},
-		{"--count", "", "--count must be an integer from 1 to 10, it is ''"},
-		{"--count", NULL, "--count needs a value (N)"},
-		{"--ratio", "nan", "--ratio must be a number from 0 to 1, it is 'nan'"},
-		{"--memory", "4X", "--memory must be a size like 512M or 4G, it is '4X'"},
-		{"--memory", "-4G", "--memory must be a size like 512M or 4G, it is '-4G'"},
-		{"--flag=1", NULL, "--flag takes no value"},
+	    {"--mat", "f32", "unknown option --mat (did you mean --math?); see tokenmill test --help"},
+	    {"--nmae=x", NULL, "unknown option --nmae=x (did you mean --name?); see tokenmill test --help"},
+	    {"--zzz", NULL, "unknown option --zzz; see tokenmill test --help"},
+	    {"-x", NULL, "unknown option -x; see tokenmill test --help"},
+	    {"--math", "f16", "--math must be one of fast|f32, it is 'f16'"},
+	    {"--math", "f", "--math must be one of fast|f32, it is 'f'"},
+	    {"--count", "11", "--count must be an integer from 1 to 10, it is '11'"},
+	    {"--count", "1x", "--count must be an integer from 1 to 10, it is '1x'"},
+	    {"--count", "", "--count must be an integer from 1 to 10, it is ''"},
+	    {"--count", NULL, "--count needs a value (N)"},
+	    {"--ratio", "nan", "--ratio must be a number from 0 to 1, it is 'nan'"},
+	    {"--memory", "4X", "--memory must be a size like 512M or 4G, it is '4X'"},
+	    {"--memory", "-4G", "--memory must be a size like 512M or 4G, it is '-4G'"},
+	    {"--flag=1", NULL, "--flag takes no value"},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
@@ -104,9 +105,16 @@ TEST(sizes)
 
 static struct job_spec make_spec(void)
 {
-	struct job_spec s = {.setup = {.model_path = xstrdup("/m/\"x\".gguf"), .model_name = xstrdup("x"), .model_fingerprint = xstrdup("aaaa"),
-	                               .text_fingerprint = xstrdup("bbbb"), .math = 2, .kv_type = 3, .seed = 18446744073709551615ULL,
-	                               .n_context = 2048, .now_unix_s = 86400, .defaults = xstrdup("{\"temperature\":0}")}};
+	struct job_spec s = {.setup = {.model_path = xstrdup("/m/\"x\".gguf"),
+	                               .model_name = xstrdup("x"),
+	                               .model_fingerprint = xstrdup("aaaa"),
+	                               .text_fingerprint = xstrdup("bbbb"),
+	                               .math = 2,
+	                               .kv_type = 3,
+	                               .seed = 18446744073709551615ULL,
+	                               .n_context = 2048,
+	                               .now_unix_s = 86400,
+	                               .defaults = xstrdup("{\"temperature\":0}")}};
 	struct job_input *in = inputs_add(&s.inputs, "a.jsonl");
 
 	sha256_hex("x", 1, in->sha256);
@@ -145,9 +153,15 @@ static void replace(char **s, const char *with)
 /* Each thing that can change a result is named when it differs, and changes the hash that is in every line. */
 TEST(spec_differences)
 {
-	static const char *const named[] = {"the model differs", "tokenizer or chat template differs", "--math differs (the job has f32, asked for fast)",
-	                                    "--kv-type differs (the job has f32, asked for f16)", "--seed differs", "--context differs",
-	                                    "--date differs", "the model's name differs (the job has 'x', asked for 'y')", "--defaults differs"};
+	static const char *const named[] = {"the model differs",
+	                                    "tokenizer or chat template differs",
+	                                    "--math differs (the job has f32, asked for fast)",
+	                                    "--kv-type differs (the job has f32, asked for f16)",
+	                                    "--seed differs",
+	                                    "--context differs",
+	                                    "--date differs",
+	                                    "the model's name differs (the job has 'x', asked for 'y')",
+	                                    "--defaults differs"};
 
 	for (size_t i = 0; i < sizeof(named) / sizeof(*named); i++) {
 		struct job_spec a = make_spec(), b = make_spec();
@@ -156,15 +170,33 @@ TEST(spec_differences)
 		struct err err = {0};
 
 		switch (i) {
-		case 0: replace(&s->model_fingerprint, "c"); break;
-		case 1: replace(&s->text_fingerprint, "c"); break;
-		case 2: s->math = 1; break;
-		case 3: s->kv_type = 1; break;
-		case 4: s->seed = 1; break;
-		case 5: s->n_context = 1; break;
-		case 6: s->now_unix_s = 0; break;
-		case 7: replace(&s->model_name, "y"); break;
-		case 8: replace(&s->defaults, "{}"); break;
+		case 0:
+			replace(&s->model_fingerprint, "c");
+			break;
+		case 1:
+			replace(&s->text_fingerprint, "c");
+			break;
+		case 2:
+			s->math = 1;
+			break;
+		case 3:
+			s->kv_type = 1;
+			break;
+		case 4:
+			s->seed = 1;
+			break;
+		case 5:
+			s->n_context = 1;
+			break;
+		case 6:
+			s->now_unix_s = 0;
+			break;
+		case 7:
+			replace(&s->model_name, "y");
+			break;
+		case 8:
+			replace(&s->defaults, "{}");
+			break;
 		}
 		CHECK_INT(setup_compare(&a.setup, s, &err), -1);
 		CHECK_INT(err.code, ERR_FINGERPRINT);

@@ -90,7 +90,7 @@ static void check_lines(const char *path, size_t max_line, const char *expected)
 
 TEST(plain_lines)
 {
-	put("a.jsonl", "one\ntwo\r\n\n  \t\nfive", 20);
+	put("a.jsonl", "one\ntwo\r\n\n  \t\nfive", 18);
 	check_lines("a.jsonl", 0, "a.jsonl:1=one|a.jsonl:2=two|a.jsonl:5=five|");
 	put("b.jsonl", "\xEF\xBB\xBFone\n\xEF\xBB\xBFtwo\n", 14);
 	check_lines("b.jsonl", 0, "b.jsonl:1=one|b.jsonl:2=\xEF\xBB\xBFtwo|");
@@ -113,7 +113,8 @@ TEST(long_lines)
 	buf_adds(&b, "\ncd\n");
 	put("long.jsonl", b.data, b.len);
 	check_lines("long.jsonl", 8,
-	            "long.jsonl:1=12345678|long.jsonl:2=12345678(too long)|long.jsonl:3=ab|long.jsonl:4=01234567(too long)|long.jsonl:5=cd|");
+	            "long.jsonl:1=12345678|long.jsonl:2=12345678(too long)|long.jsonl:3=ab|long.jsonl:4=01234567(too "
+	            "long)|long.jsonl:5=cd|");
 	buf_truncate(&b, b.len - 4);
 	put("long.jsonl", b.data, b.len);
 	check_lines("long.jsonl", 8,
@@ -194,9 +195,12 @@ TEST(truncated)
 
 TEST(archives)
 {
-	struct member m[] = {{"d/one.jsonl", "1a\n1b\n", 6}, {"README", "not rows\n", 9}, {"d/._one.jsonl", "junk\n", 5},
-	                     {"empty.jsonl", "", 0},        {"two.json", "2a", 2}},
-		      gz = {"x.jsonl.gz", NULL, 0}, none = {"README", "hello\n", 6}, inner = {"data", "in\nside\n", 8};
+	struct member m[] = {{"d/one.jsonl", "1a\n1b\n", 6},
+	                     {"README", "not rows\n", 9},
+	                     {"d/._one.jsonl", "junk\n", 5},
+	                     {"empty.jsonl", "", 0},
+	                     {"two.json", "2a", 2}},
+	              gz = {"x.jsonl.gz", NULL, 0}, none = {"README", "hello\n", 6}, inner = {"data", "in\nside\n", 8};
 	struct buf b = {0};
 	struct err err = {0};
 
@@ -241,7 +245,8 @@ static void check_list(const char *arg, const char *arg2, const char *expected)
 
 TEST(lists)
 {
-	static const char *const names[] = {"z.jsonl", "b.jsonl.gz", "a.json", "note.txt", ".hidden.jsonl", "deep/x.ndjson", "m.tar.zst", ".git/y.jsonl"};
+	static const char *const names[] = {"z.jsonl",       "b.jsonl.gz",    "a.json",    "note.txt",
+	                                    ".hidden.jsonl", "deep/x.ndjson", "m.tar.zst", ".git/y.jsonl"};
 
 	CHECK_INT(mkdir("dir", 0755) | mkdir("dir/deep", 0755) | mkdir("dir/.git", 0755) | mkdir("void", 0755), 0);
 	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
@@ -257,7 +262,8 @@ TEST(lists)
 	check_list("-", "-", "error 1: standard input (-) can be given only once- ");
 	check_list("nothing*.x", NULL, "error 5: no file matches 'nothing*.x'");
 	check_list("absent.jsonl", NULL, "error 5: input absent.jsonl: No such file or directory");
-	check_list("void", NULL, "error 5: directory void has no row files (*.jsonl, *.ndjson, *.json, each also .gz or .zst, or *.tar)");
+	check_list("void", NULL,
+	           "error 5: directory void has no row files (*.jsonl, *.ndjson, *.json, each also .gz or .zst, or *.tar)");
 	put("odd[1].jsonl", "x\n", 2);
 	check_list("odd[1].jsonl", NULL, "odd[1].jsonl ");
 }

@@ -43,19 +43,24 @@ static char *body(const char *row, const struct sample_result *samples)
 TEST(plain_answers)
 {
 	int32_t tokens[] = {'h', 'i', BYTE_TEXT_END};
-	struct sample_result s = {.reason = FINISH_STOP, .text = "hi", .n_text = 2, .tokens = tokens, .n_tokens = 3, .stop_id = BYTE_TEXT_END};
+	struct sample_result s = {
+	    .reason = FINISH_STOP, .text = "hi", .n_text = 2, .tokens = tokens, .n_tokens = 3, .stop_id = BYTE_TEXT_END};
 	char *got;
 
 	got = body("{\"prompt\":\"a\"}", &s);
 	CHECK(strncmp(got, "{\"id\":\"cmpl-", 12) == 0);
-	CHECK(strstr(got, "\",\"object\":\"text_completion\",\"created\":0,\"model\":\"served\",\"system_fingerprint\":\"fp_0123456789\",\"choices\":[{\"index\":0,"
-	                  "\"text\":\"hi\",\"logprobs\":null,\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":11,\"completion_tokens\":3,"
+	CHECK(strstr(got, "\",\"object\":\"text_completion\",\"created\":0,\"model\":\"served\",\"system_fingerprint\":\"fp_"
+	                  "0123456789\",\"choices\":[{\"index\":0,"
+	                  "\"text\":\"hi\",\"logprobs\":null,\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":11,"
+	                  "\"completion_tokens\":3,"
 	                  "\"total_tokens\":14}}") != NULL);
 	free(got);
 	got = body("{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"model\":\"mine\"}", &s);
 	CHECK(strncmp(got, "{\"id\":\"chatcmpl-", 16) == 0);
-	CHECK(strstr(got, "\",\"object\":\"chat.completion\",\"created\":0,\"model\":\"mine\",\"system_fingerprint\":\"fp_0123456789\",\"choices\":[{\"index\":0,"
-	                  "\"message\":{\"role\":\"assistant\",\"content\":\"hi\",\"refusal\":null},\"logprobs\":null,\"finish_reason\":\"stop\"}],"
+	CHECK(strstr(got, "\",\"object\":\"chat.completion\",\"created\":0,\"model\":\"mine\",\"system_fingerprint\":\"fp_"
+	                  "0123456789\",\"choices\":[{\"index\":0,"
+	                  "\"message\":{\"role\":\"assistant\",\"content\":\"hi\",\"refusal\":null},\"logprobs\":null,\"finish_"
+	                  "reason\":\"stop\"}],"
 	                  "\"usage\":{\"prompt_tokens\":11,\"completion_tokens\":3,\"total_tokens\":14}}") != NULL);
 	free(got);
 	got = body("{\"prompt\":\"a\",\"echo\":true}", &s);
@@ -67,19 +72,28 @@ TEST(plain_answers)
 TEST(logprobs)
 {
 	int32_t tokens[] = {'h', 0xC3, 0xA9, BYTE_TEXT_END};
-	struct token_logprob lp[] = {{'h', -0.5f}, {'h', -0.5f}, {0xC3, -1.25f}, {0xC3, -0.1f}, {'x', -0.01f}, {0xA9, -INFINITY},
-	                             {0xA9, 0}, {0xA9, 0}, {'\"', -3e-5f}, {BYTE_TEXT_END, -1}, {'a', -1}, {'b', -1}};
-	struct sample_result s = {.reason = FINISH_STOP, .text = "h\xC3\xA9", .n_text = 3, .tokens = tokens, .n_tokens = 4,
-	                          .logprobs = lp, .stop_id = BYTE_TEXT_END};
+	struct token_logprob lp[] = {{'h', -0.5f},   {'h', -0.5f},        {0xC3, -1.25f}, {0xC3, -0.1f},
+	                             {'x', -0.01f},  {0xA9, -INFINITY},   {0xA9, 0},      {0xA9, 0},
+	                             {'\"', -3e-5f}, {BYTE_TEXT_END, -1}, {'a', -1},      {'b', -1}};
+	struct sample_result s = {.reason = FINISH_STOP,
+	                          .text = "h\xC3\xA9",
+	                          .n_text = 3,
+	                          .tokens = tokens,
+	                          .n_tokens = 4,
+	                          .logprobs = lp,
+	                          .stop_id = BYTE_TEXT_END};
 	char *got = body("{\"prompt\":\"a\",\"logprobs\":2}", &s);
 
-	CHECK(strstr(got, "\"logprobs\":{\"tokens\":[\"h\",\"bytes:\\\\xc3\",\"bytes:\\\\xa9\"],\"token_logprobs\":[-0.5,-0.1,0.0],\"top_logprobs\":["
+	CHECK(strstr(got, "\"logprobs\":{\"tokens\":[\"h\",\"bytes:\\\\xc3\",\"bytes:\\\\xa9\"],\"token_logprobs\":[-0.5,-0.1,0.0],"
+	                  "\"top_logprobs\":["
 	                  "{\"h\":-0.5,\"bytes:\\\\xc3\":-1.25},{\"x\":-0.01,\"bytes:\\\\xa9\":-9999.0,\"bytes:\\\\xc3\":-0.1},"
 	                  "{\"bytes:\\\\xa9\":0.0,\"\\\"\":-0.00003}],\"text_offset\":[0,1,1]}") != NULL);
 	free(got);
 	got = body("{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"logprobs\":true,\"top_logprobs\":2}", &s);
-	CHECK(strstr(got, "\"logprobs\":{\"content\":[{\"token\":\"h\",\"logprob\":-0.5,\"bytes\":[104],\"top_logprobs\":[{\"token\":\"h\",\"logprob\":-0.5,"
-	                  "\"bytes\":[104]},{\"token\":\"\xEF\xBF\xBD\",\"logprob\":-1.25,\"bytes\":[195]}]},{\"token\":\"\xEF\xBF\xBD\",\"logprob\":-0.1,"
+	CHECK(strstr(got, "\"logprobs\":{\"content\":[{\"token\":\"h\",\"logprob\":-0.5,\"bytes\":[104],\"top_logprobs\":[{"
+	                  "\"token\":\"h\",\"logprob\":-0.5,"
+	                  "\"bytes\":[104]},{\"token\":\"\xEF\xBF\xBD\",\"logprob\":-1.25,\"bytes\":[195]}]},{\"token\":"
+	                  "\"\xEF\xBF\xBD\",\"logprob\":-0.1,"
 	                  "\"bytes\":[195],") != NULL);
 	CHECK(!strstr(got, "<|end|>"));
 	free(got);
@@ -90,11 +104,18 @@ TEST(stop_string_cuts_logprobs)
 {
 	int32_t tokens[] = {'a', 'b', 'E', 'N', 'D'};
 	struct token_logprob lp[] = {{'a', -1}, {'b', -2}, {'E', -3}, {'N', -4}, {'D', -5}};
-	struct sample_result s = {.reason = FINISH_STOP, .text = "ab", .n_text = 2, .tokens = tokens, .n_tokens = 5, .logprobs = lp,
-	                          .stop_id = -1, .by_stop_string = 1};
+	struct sample_result s = {.reason = FINISH_STOP,
+	                          .text = "ab",
+	                          .n_text = 2,
+	                          .tokens = tokens,
+	                          .n_tokens = 5,
+	                          .logprobs = lp,
+	                          .stop_id = -1,
+	                          .by_stop_string = 1};
 	char *got = body("{\"prompt\":\"a\",\"logprobs\":0,\"stop\":\"END\"}", &s);
 
-	CHECK(strstr(got, "\"tokens\":[\"a\",\"b\"],\"token_logprobs\":[-1.0,-2.0],\"top_logprobs\":null,\"text_offset\":[0,1]}") != NULL);
+	CHECK(strstr(got, "\"tokens\":[\"a\",\"b\"],\"token_logprobs\":[-1.0,-2.0],\"top_logprobs\":null,\"text_offset\":[0,1]}") !=
+	      NULL);
 	CHECK(strstr(got, "\"completion_tokens\":5") != NULL);
 	free(got);
 	s.text = "abEND";
@@ -109,7 +130,8 @@ TEST(no_token_at_all)
 	struct sample_result s = {.reason = FINISH_LENGTH, .stop_id = -1};
 	char *got = body("{\"prompt\":\"a\",\"logprobs\":1,\"max_tokens\":0}", &s);
 
-	CHECK(strstr(got, "\"text\":\"\",\"logprobs\":{\"tokens\":[],\"token_logprobs\":[],\"top_logprobs\":[],\"text_offset\":[]},\"finish_reason\":\"length\"") != NULL);
+	CHECK(strstr(got, "\"text\":\"\",\"logprobs\":{\"tokens\":[],\"token_logprobs\":[],\"top_logprobs\":[],\"text_offset\":[]},"
+	                  "\"finish_reason\":\"length\"") != NULL);
 	free(got);
 }
 
@@ -121,7 +143,8 @@ TEST(faults)
 	row_fault_set(&f, "temperature", "invalid_value", "temperature must be %s", "\"cool\"");
 	output_fault(&line, &rules, "row-00000001", 12, NULL, 0, &f);
 	CHECK(strstr(line.data, "\"custom_id\":\"row-00000001\",\"response\":{\"status_code\":400,") != NULL);
-	CHECK(strstr(line.data, "\"body\":{\"error\":{\"message\":\"temperature must be \\\"cool\\\"\",\"type\":\"invalid_request_error\",\"param\":\"temperature\","
+	CHECK(strstr(line.data, "\"body\":{\"error\":{\"message\":\"temperature must be "
+	                        "\\\"cool\\\"\",\"type\":\"invalid_request_error\",\"param\":\"temperature\","
 	                        "\"code\":\"invalid_value\"}}},\"error\":null}") != NULL);
 	buf_reset(&line);
 	f = (struct row_fault){0};
@@ -165,9 +188,17 @@ TEST(partial_state)
 {
 	int32_t tokens[] = {'a', 'b', 'c'};
 	struct token_logprob lp[] = {{'a', -1}, {'b', -2}, {'c', -3}, {'a', -1}, {'b', -2}, {'c', -3}};
-	struct sample_result s[2] = {{.reason = FINISH_NONE, .text = "", .tokens = tokens, .n_tokens = 3, .logprobs = lp, .stop_id = -1},
-	                             {.reason = FINISH_STOP, .text = "ab", .n_text = 2, .tokens = tokens, .n_tokens = 2, .logprobs = lp, .stop_id = 'b',
-	                              .by_stop_string = 1}}, got[2];
+	struct sample_result s[2] =
+	    {{.reason = FINISH_NONE, .text = "", .tokens = tokens, .n_tokens = 3, .logprobs = lp, .stop_id = -1},
+	     {.reason = FINISH_STOP,
+	      .text = "ab",
+	      .n_text = 2,
+	      .tokens = tokens,
+	      .n_tokens = 2,
+	      .logprobs = lp,
+	      .stop_id = 'b',
+	      .by_stop_string = 1}},
+	                     got[2];
 	struct buf b = {0};
 
 	partial_write(&b, s, 2, 2);
@@ -200,7 +231,8 @@ int main(void)
 
 	text = byte_text_new(&err);
 	CHECK_STR(err.msg, "");
-	rules = (struct output_rules){.model = "served", .setup = "0123456789012345678901234567890123456789012345678901234567890123",
+	rules = (struct output_rules){.model = "served",
+	                              .setup = "0123456789012345678901234567890123456789012345678901234567890123",
 	                              .tokenizer = text->tokenizer};
 	RUN(plain_answers);
 	RUN(logprobs);

@@ -21,7 +21,9 @@ static char *chat(const char *members)
 {
 	struct buf b = {0};
 
-	buf_addf(&b, "{\"custom_id\":\"a\",\"method\":\"POST\",\"url\":\"/v1/chat/completions\",\"body\":{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]%s%s}}",
+	buf_addf(&b,
+	         "{\"custom_id\":\"a\",\"method\":\"POST\",\"url\":\"/v1/chat/"
+	         "completions\",\"body\":{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]%s%s}}",
 	         *members ? "," : "", members);
 	return buf_detach(&b);
 }
@@ -30,8 +32,8 @@ static char *completion(const char *members)
 {
 	struct buf b = {0};
 
-	buf_addf(&b, "{\"custom_id\":\"a\",\"method\":\"POST\",\"url\":\"/v1/completions\",\"body\":{\"prompt\":\"hi\"%s%s}}", *members ? "," : "",
-	         members);
+	buf_addf(&b, "{\"custom_id\":\"a\",\"method\":\"POST\",\"url\":\"/v1/completions\",\"body\":{\"prompt\":\"hi\"%s%s}}",
+	         *members ? "," : "", members);
 	return buf_detach(&b);
 }
 
@@ -58,49 +60,61 @@ TEST(faults_of_a_row)
 	static const struct {
 		const char *line, *param, *code, *message;
 	} cases[] = {
-		{"{", "", "invalid_json", "not valid JSON"},
-		{"[1]", "", "invalid_json", "a row must be a JSON object, it is array"},
-		{"{\"prompt\":\"\xff\"}", "", "invalid_json", "not valid JSON"},
-		{"{\"prompt\":\"a\"} x", "", "invalid_json", "not valid JSON"},
-		{"{}", "messages", "missing_required_parameter", "none of messages, prompt"},
-		{"{\"prompt\":\"a\",\"messages\":[]}", "messages", "invalid_value", "both prompt and messages"},
-		{"{\"prompt\":\"a\",\"id\":\"x\",\"custom_id\":\"y\"}", "id", "invalid_value", "they differ"},
-		{"{\"prompt\":\"a\",\"custom_id\":\"\"}", "custom_id", "invalid_value", "1 to 1024 bytes"},
-		{"{\"prompt\":\"a\",\"custom_id\":5}", "custom_id", "invalid_type", "must be a string, it is integer"},
-		{"{\"prompt\":\"a\",\"custom_id\":true}", "custom_id", "invalid_type", "must be a string, it is boolean"},
-		{"{\"method\":\"POST\",\"url\":\"/v1/completions\",\"body\":{}}", "custom_id", "missing_required_parameter", "custom_id is missing"},
-		{"{\"custom_id\":7,\"method\":\"POST\",\"url\":\"/v1/completions\",\"body\":{}}", "custom_id", "invalid_type", "it is integer"},
-		{"{\"custom_id\":\"a\",\"url\":\"/v1/completions\",\"body\":{}}", "method", "missing_required_parameter", "method is missing"},
-		{"{\"custom_id\":\"a\",\"method\":\"GET\",\"url\":\"/v1/completions\",\"body\":{}}", "method", "invalid_method", "it is GET"},
-		{"{\"custom_id\":\"a\",\"method\":\"POST\",\"body\":{}}", "url", "missing_required_parameter", "url is missing"},
-		{"{\"custom_id\":\"a\",\"method\":\"POST\",\"url\":\"/v1/embeddings\",\"body\":{}}", "url", "invalid_url", "it is /v1/embeddings"},
-		{"{\"custom_id\":\"a\",\"method\":\"POST\",\"url\":\"/v1/completions\"}", "body", "missing_required_parameter", "body is missing"},
-		{"{\"custom_id\":\"a\",\"method\":\"POST\",\"url\":\"/v1/completions\",\"body\":[]}", "body", "invalid_type", "it is array"},
-		{"{\"custom_id\":\"a\",\"method\":\"POST\",\"url\":\"/v1/completions\",\"body\":{}}", "prompt", "missing_required_parameter", "prompt is missing"},
-		{"{\"custom_id\":\"a\",\"method\":\"POST\",\"url\":\"/v1/completions\",\"body\":{\"prompt\":\"a\"},\"temprature\":1}", "temprature",
-		 "unknown_parameter", "unknown field 'temprature'"},
-		{"{\"prompt\":[]}", "prompt", "invalid_value", "empty array"},
-		{"{\"prompt\":[1,1000]}", "prompt", "invalid_value", "prompt[1] is not a token id"},
-		{"{\"prompt\":[1,-1]}", "prompt", "invalid_value", "prompt[1] is not a token id"},
-		{"{\"prompt\":[1,99999999999]}", "prompt", "invalid_value", "prompt[1] is not a token id"},
-		{"{\"prompt\":[1,1.5]}", "prompt", "invalid_type", "prompt[1] must be a token id (integer), it is number"},
-		{"{\"prompt\":[\"a\",\"b\"]}", "prompt", "unsupported_value", "a list of 2 prompts"},
-		{"{\"prompt\":{}}", "prompt", "invalid_type", "it is object"},
-		{"{\"messages\":\"hi\"}", "messages", "invalid_type", "messages must be an array, it is string"},
-		{"{\"messages\":[]}", "messages", "invalid_value", "empty array"},
-		{"{\"messages\":[\"hi\"]}", "messages", "invalid_type", "messages[0] must be an object, it is string"},
-		{"{\"messages\":[{\"content\":\"hi\"}]}", "messages", "missing_required_parameter", "messages[0].role must be a string, it is missing"},
-		{"{\"messages\":[{\"role\":\"robot\",\"content\":\"hi\"}]}", "messages", "invalid_value", "it is \"robot\""},
-		{"{\"messages\":[{\"role\":\"user\"}]}", "messages", "missing_required_parameter", "messages[0].content must be a string, it is missing"},
-		{"{\"messages\":[{\"role\":\"user\",\"content\":null}]}", "messages", "invalid_type", "messages[0].content must be a string, it is null"},
-		{"{\"messages\":[{\"role\":\"user\",\"content\":7}]}", "messages", "invalid_type", "it is integer"},
-		{"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{}}]}]}", "messages", "unsupported_value",
-		 "messages[0].content[0] has type \"image_url\"; only text is supported"},
-		{"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\"}]}]}", "messages", "invalid_type", "text must be a string, it is missing"},
-		{"{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{}}]}]}", "messages", "invalid_type",
-		 "messages[0].tool_calls[0].function.name must be a string"},
-		{"{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":\"{x\"}}]}]}", "messages",
-		 "invalid_value", "must be the JSON text of an object"},
+	    {"{", "", "invalid_json", "not valid JSON"},
+	    {"[1]", "", "invalid_json", "a row must be a JSON object, it is array"},
+	    {"{\"prompt\":\"\xff\"}", "", "invalid_json", "not valid JSON"},
+	    {"{\"prompt\":\"a\"} x", "", "invalid_json", "not valid JSON"},
+	    {"{}", "messages", "missing_required_parameter", "none of messages, prompt"},
+	    {"{\"prompt\":\"a\",\"messages\":[]}", "messages", "invalid_value", "both prompt and messages"},
+	    {"{\"prompt\":\"a\",\"id\":\"x\",\"custom_id\":\"y\"}", "id", "invalid_value", "they differ"},
+	    {"{\"prompt\":\"a\",\"custom_id\":\"\"}", "custom_id", "invalid_value", "1 to 1024 bytes"},
+	    {"{\"prompt\":\"a\",\"custom_id\":5}", "custom_id", "invalid_type", "must be a string, it is integer"},
+	    {"{\"prompt\":\"a\",\"custom_id\":true}", "custom_id", "invalid_type", "must be a string, it is boolean"},
+	    {"{\"method\":\"POST\",\"url\":\"/v1/completions\",\"body\":{}}", "custom_id", "missing_required_parameter",
+	     "custom_id is missing"},
+	    {"{\"custom_id\":7,\"method\":\"POST\",\"url\":\"/v1/completions\",\"body\":{}}", "custom_id", "invalid_type",
+	     "it is integer"},
+	    {"{\"custom_id\":\"a\",\"url\":\"/v1/completions\",\"body\":{}}", "method", "missing_required_parameter",
+	     "method is missing"},
+	    {"{\"custom_id\":\"a\",\"method\":\"GET\",\"url\":\"/v1/completions\",\"body\":{}}", "method", "invalid_method",
+	     "it is GET"},
+	    {"{\"custom_id\":\"a\",\"method\":\"POST\",\"body\":{}}", "url", "missing_required_parameter", "url is missing"},
+	    {"{\"custom_id\":\"a\",\"method\":\"POST\",\"url\":\"/v1/embeddings\",\"body\":{}}", "url", "invalid_url",
+	     "it is /v1/embeddings"},
+	    {"{\"custom_id\":\"a\",\"method\":\"POST\",\"url\":\"/v1/completions\"}", "body", "missing_required_parameter",
+	     "body is missing"},
+	    {"{\"custom_id\":\"a\",\"method\":\"POST\",\"url\":\"/v1/completions\",\"body\":[]}", "body", "invalid_type",
+	     "it is array"},
+	    {"{\"custom_id\":\"a\",\"method\":\"POST\",\"url\":\"/v1/completions\",\"body\":{}}", "prompt",
+	     "missing_required_parameter", "prompt is missing"},
+	    {"{\"custom_id\":\"a\",\"method\":\"POST\",\"url\":\"/v1/completions\",\"body\":{\"prompt\":\"a\"},\"temprature\":1}",
+	     "temprature", "unknown_parameter", "unknown field 'temprature'"},
+	    {"{\"prompt\":[]}", "prompt", "invalid_value", "empty array"},
+	    {"{\"prompt\":[1,1000]}", "prompt", "invalid_value", "prompt[1] is not a token id"},
+	    {"{\"prompt\":[1,-1]}", "prompt", "invalid_value", "prompt[1] is not a token id"},
+	    {"{\"prompt\":[1,99999999999]}", "prompt", "invalid_value", "prompt[1] is not a token id"},
+	    {"{\"prompt\":[1,1.5]}", "prompt", "invalid_type", "prompt[1] must be a token id (integer), it is number"},
+	    {"{\"prompt\":[\"a\",\"b\"]}", "prompt", "unsupported_value", "a list of 2 prompts"},
+	    {"{\"prompt\":{}}", "prompt", "invalid_type", "it is object"},
+	    {"{\"messages\":\"hi\"}", "messages", "invalid_type", "messages must be an array, it is string"},
+	    {"{\"messages\":[]}", "messages", "invalid_value", "empty array"},
+	    {"{\"messages\":[\"hi\"]}", "messages", "invalid_type", "messages[0] must be an object, it is string"},
+	    {"{\"messages\":[{\"content\":\"hi\"}]}", "messages", "missing_required_parameter",
+	     "messages[0].role must be a string, it is missing"},
+	    {"{\"messages\":[{\"role\":\"robot\",\"content\":\"hi\"}]}", "messages", "invalid_value", "it is \"robot\""},
+	    {"{\"messages\":[{\"role\":\"user\"}]}", "messages", "missing_required_parameter",
+	     "messages[0].content must be a string, it is missing"},
+	    {"{\"messages\":[{\"role\":\"user\",\"content\":null}]}", "messages", "invalid_type",
+	     "messages[0].content must be a string, it is null"},
+	    {"{\"messages\":[{\"role\":\"user\",\"content\":7}]}", "messages", "invalid_type", "it is integer"},
+	    {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{}}]}]}", "messages",
+	     "unsupported_value", "messages[0].content[0] has type \"image_url\"; only text is supported"},
+	    {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\"}]}]}", "messages", "invalid_type",
+	     "text must be a string, it is missing"},
+	    {"{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{}}]}]}", "messages", "invalid_type",
+	     "messages[0].tool_calls[0].function.name must be a string"},
+	    {"{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":\"{x\"}}]}]}",
+	     "messages", "invalid_value", "must be the JSON text of an object"},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
@@ -113,55 +127,57 @@ TEST(faults_of_parameters)
 		int is_chat;
 		const char *members, *param, *code, *message;
 	} cases[] = {
-		{1, "\"temprature\":1", "temprature", "unknown_parameter", "unknown parameter 'temprature'"},
-		{1, "\"echo\":true", "echo", "unknown_parameter", "echo is not a parameter of a chat row"},
-		{0, "\"tools\":[]", "tools", "unknown_parameter", "tools is not a parameter of a completion row"},
-		{0, "\"custom_id\":\"x\"", "custom_id", "unknown_parameter", "unknown parameter"},
-		{1, "\"temperature\":\"hot\"", "temperature", "invalid_type", "temperature must be a number from 0 to 2, it is string"},
-		{1, "\"temperature\":-0.1", "temperature", "invalid_value", "must be a number from 0 to 2, it is -0.1"},
-		{1, "\"temperature\":2.1", "temperature", "invalid_value", "it is 2.1"},
-		{1, "\"top_p\":0", "top_p", "invalid_value", "a number above 0, at most 1, it is 0"},
-		{1, "\"top_p\":1e-60", "top_p", "invalid_value", "a number above 0"},
-		{1, "\"top_k\":-2", "top_k", "invalid_value", "an integer of at least -1, it is -2"},
-		{1, "\"top_k\":1.5", "top_k", "invalid_value", "it is 1.5"},
-		{1, "\"top_k\":3000000000", "top_k", "invalid_value", "it is 3000000000"},
-		{1, "\"min_p\":1.01", "min_p", "invalid_value", "from 0 to 1"},
-		{1, "\"n\":0", "n", "invalid_value", "from 1 to 128"},
-		{1, "\"n\":129", "n", "invalid_value", "from 1 to 128"},
-		{1, "\"n\":true", "n", "invalid_type", "it is boolean"},
-		{1, "\"max_tokens\":0", "max_tokens", "invalid_value", "at least 1"},
-		{1, "\"max_tokens\":-1", "max_tokens", "invalid_value", "at least 0"},
-		{1, "\"max_tokens\":5,\"max_completion_tokens\":6", "max_tokens", "invalid_value", "give one of them"},
-		{0, "\"max_completion_tokens\":6", "max_completion_tokens", "unknown_parameter", "not a parameter of a completion row"},
-		{1, "\"max_tokens\":5,\"min_tokens\":6", "min_tokens", "invalid_value", "more than max_tokens"},
-		{1, "\"stop\":[1]", "stop", "invalid_type", "stop[0] must be a string"},
-		{1, "\"stop\":\"\"", "stop", "invalid_value", "must not be empty"},
-		{1, "\"stop\":[\"a\\u0000b\"]", "stop", "invalid_value", "NUL"},
-		{1, "\"stop_token_ids\":[1000]", "stop_token_ids", "invalid_value", "from 0 to 999"},
-		{1, "\"seed\":1.5", "seed", "invalid_type", "an integer of 64 bits"},
-		{1, "\"presence_penalty\":3", "presence_penalty", "invalid_value", "from -2 to 2"},
-		{1, "\"repetition_penalty\":0", "repetition_penalty", "invalid_value", "a number above 0, it is 0"},
-		{1, "\"logit_bias\":{\"x\":1}", "logit_bias", "invalid_value", "the key 'x'"},
-		{1, "\"logit_bias\":{\"1000\":1}", "logit_bias", "invalid_value", "the key '1000'"},
-		{1, "\"logit_bias\":{\"-1\":1}", "logit_bias", "invalid_value", "the key '-1'"},
-		{1, "\"logit_bias\":{\"1\":101}", "logit_bias", "invalid_value", "from -100 to 100"},
-		{1, "\"logit_bias\":{\"1\":1,\"01\":1}", "logit_bias", "invalid_value", "names token 1 twice"},
-		{1, "\"logprobs\":3", "logprobs", "invalid_type", "true or false in a chat row"},
-		{0, "\"logprobs\":true", "logprobs", "invalid_type", "an integer from 0 to 20 in a completion row"},
-		{0, "\"logprobs\":21", "logprobs", "invalid_value", "from 0 to 20"},
-		{1, "\"top_logprobs\":3", "top_logprobs", "invalid_value", "needs logprobs"},
-		{1, "\"logprobs\":true,\"top_logprobs\":21", "top_logprobs", "invalid_value", "from 0 to 20"},
-		{0, "\"echo\":true,\"logprobs\":1", "echo", "unsupported_value", "echo together with logprobs"},
-		{0, "\"suffix\":\"x\"", "suffix", "unsupported_parameter", "suffix"},
-		{0, "\"best_of\":3", "best_of", "unsupported_value", "best_of is 3"},
-		{1, "\"tools\":[{}]", "tools", "invalid_value", "tools[0]"},
-		{1, "\"tool_choice\":\"required\"", "tool_choice", "unsupported_value", "forced choice"},
-		{1, "\"tool_choice\":{\"type\":\"function\"}", "tool_choice", "unsupported_value", "forced choice"},
-		{1, "\"response_format\":{\"type\":\"json_object\"}", "response_format", "unsupported_value", "\"json_object\" is not supported"},
-		{1, "\"chat_template_kwargs\":1", "chat_template_kwargs", "invalid_type", "must be an object"},
-		{1, "\"guided_json\":{}", "guided_json", "unsupported_parameter", "guided_json is not supported"},
-		{1, "\"reasoning_effort\":\"low\"", "reasoning_effort", "unsupported_parameter", "not supported"},
-		{1, "\"continue_final_message\":true,\"add_generation_prompt\":true", "continue_final_message", "invalid_value", "both be true"},
+	    {1, "\"temprature\":1", "temprature", "unknown_parameter", "unknown parameter 'temprature'"},
+	    {1, "\"echo\":true", "echo", "unknown_parameter", "echo is not a parameter of a chat row"},
+	    {0, "\"tools\":[]", "tools", "unknown_parameter", "tools is not a parameter of a completion row"},
+	    {0, "\"custom_id\":\"x\"", "custom_id", "unknown_parameter", "unknown parameter"},
+	    {1, "\"temperature\":\"hot\"", "temperature", "invalid_type", "temperature must be a number from 0 to 2, it is string"},
+	    {1, "\"temperature\":-0.1", "temperature", "invalid_value", "must be a number from 0 to 2, it is -0.1"},
+	    {1, "\"temperature\":2.1", "temperature", "invalid_value", "it is 2.1"},
+	    {1, "\"top_p\":0", "top_p", "invalid_value", "a number above 0, at most 1, it is 0"},
+	    {1, "\"top_p\":1e-60", "top_p", "invalid_value", "a number above 0"},
+	    {1, "\"top_k\":-2", "top_k", "invalid_value", "an integer of at least -1, it is -2"},
+	    {1, "\"top_k\":1.5", "top_k", "invalid_value", "it is 1.5"},
+	    {1, "\"top_k\":3000000000", "top_k", "invalid_value", "it is 3000000000"},
+	    {1, "\"min_p\":1.01", "min_p", "invalid_value", "from 0 to 1"},
+	    {1, "\"n\":0", "n", "invalid_value", "from 1 to 128"},
+	    {1, "\"n\":129", "n", "invalid_value", "from 1 to 128"},
+	    {1, "\"n\":true", "n", "invalid_type", "it is boolean"},
+	    {1, "\"max_tokens\":0", "max_tokens", "invalid_value", "at least 1"},
+	    {1, "\"max_tokens\":-1", "max_tokens", "invalid_value", "at least 0"},
+	    {1, "\"max_tokens\":5,\"max_completion_tokens\":6", "max_tokens", "invalid_value", "give one of them"},
+	    {0, "\"max_completion_tokens\":6", "max_completion_tokens", "unknown_parameter", "not a parameter of a completion row"},
+	    {1, "\"max_tokens\":5,\"min_tokens\":6", "min_tokens", "invalid_value", "more than max_tokens"},
+	    {1, "\"stop\":[1]", "stop", "invalid_type", "stop[0] must be a string"},
+	    {1, "\"stop\":\"\"", "stop", "invalid_value", "must not be empty"},
+	    {1, "\"stop\":[\"a\\u0000b\"]", "stop", "invalid_value", "NUL"},
+	    {1, "\"stop_token_ids\":[1000]", "stop_token_ids", "invalid_value", "from 0 to 999"},
+	    {1, "\"seed\":1.5", "seed", "invalid_type", "an integer of 64 bits"},
+	    {1, "\"presence_penalty\":3", "presence_penalty", "invalid_value", "from -2 to 2"},
+	    {1, "\"repetition_penalty\":0", "repetition_penalty", "invalid_value", "a number above 0, it is 0"},
+	    {1, "\"logit_bias\":{\"x\":1}", "logit_bias", "invalid_value", "the key 'x'"},
+	    {1, "\"logit_bias\":{\"1000\":1}", "logit_bias", "invalid_value", "the key '1000'"},
+	    {1, "\"logit_bias\":{\"-1\":1}", "logit_bias", "invalid_value", "the key '-1'"},
+	    {1, "\"logit_bias\":{\"1\":101}", "logit_bias", "invalid_value", "from -100 to 100"},
+	    {1, "\"logit_bias\":{\"1\":1,\"01\":1}", "logit_bias", "invalid_value", "names token 1 twice"},
+	    {1, "\"logprobs\":3", "logprobs", "invalid_type", "true or false in a chat row"},
+	    {0, "\"logprobs\":true", "logprobs", "invalid_type", "an integer from 0 to 20 in a completion row"},
+	    {0, "\"logprobs\":21", "logprobs", "invalid_value", "from 0 to 20"},
+	    {1, "\"top_logprobs\":3", "top_logprobs", "invalid_value", "needs logprobs"},
+	    {1, "\"logprobs\":true,\"top_logprobs\":21", "top_logprobs", "invalid_value", "from 0 to 20"},
+	    {0, "\"echo\":true,\"logprobs\":1", "echo", "unsupported_value", "echo together with logprobs"},
+	    {0, "\"suffix\":\"x\"", "suffix", "unsupported_parameter", "suffix"},
+	    {0, "\"best_of\":3", "best_of", "unsupported_value", "best_of is 3"},
+	    {1, "\"tools\":[{}]", "tools", "invalid_value", "tools[0]"},
+	    {1, "\"tool_choice\":\"required\"", "tool_choice", "unsupported_value", "forced choice"},
+	    {1, "\"tool_choice\":{\"type\":\"function\"}", "tool_choice", "unsupported_value", "forced choice"},
+	    {1, "\"response_format\":{\"type\":\"json_object\"}", "response_format", "unsupported_value",
+	     "\"json_object\" is not supported"},
+	    {1, "\"chat_template_kwargs\":1", "chat_template_kwargs", "invalid_type", "must be an object"},
+	    {1, "\"guided_json\":{}", "guided_json", "unsupported_parameter", "guided_json is not supported"},
+	    {1, "\"reasoning_effort\":\"low\"", "reasoning_effort", "unsupported_parameter", "not supported"},
+	    {1, "\"continue_final_message\":true,\"add_generation_prompt\":true", "continue_final_message", "invalid_value",
+	     "both be true"},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
@@ -221,14 +237,16 @@ TEST(defaults_of_the_api)
 TEST(all_parameters)
 {
 	struct row_rules rules = rules_of(NULL);
-	char *line = chat("\"model\":\"m\",\"temperature\":0.5,\"top_p\":0.9,\"top_k\":40,\"min_p\":0.05,\"n\":3,\"max_completion_tokens\":7,"
-	                  "\"min_tokens\":2,\"stop\":[\"\\n\\n\",\"END\"],\"stop_token_ids\":[5,6],\"seed\":-1,\"presence_penalty\":0.1,"
-	                  "\"frequency_penalty\":-0.2,\"repetition_penalty\":1.1,\"logit_bias\":{\"50\":-100,\"7\":1.5},\"ignore_eos\":true,"
-	                  "\"logprobs\":true,\"top_logprobs\":4,\"include_stop_str_in_output\":true,\"skip_special_tokens\":false,"
-	                  "\"chat_template_kwargs\":{\"enable_thinking\":false},\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}],"
-	                  "\"tool_choice\":\"auto\",\"response_format\":{\"type\":\"text\"},\"stream\":true,\"stream_options\":{},\"user\":\"u\","
-	                  "\"service_tier\":\"auto\",\"store\":false,\"metadata\":{\"a\":\"b\"},\"parallel_tool_calls\":true,\"best_of\":3,"
-	                  "\"add_generation_prompt\":false");
+	char *line = chat(
+	    "\"model\":\"m\",\"temperature\":0.5,\"top_p\":0.9,\"top_k\":40,\"min_p\":0.05,\"n\":3,\"max_completion_tokens\":7,"
+	    "\"min_tokens\":2,\"stop\":[\"\\n\\n\",\"END\"],\"stop_token_ids\":[5,6],\"seed\":-1,\"presence_penalty\":0.1,"
+	    "\"frequency_penalty\":-0.2,\"repetition_penalty\":1.1,\"logit_bias\":{\"50\":-100,\"7\":1.5},\"ignore_eos\":true,"
+	    "\"logprobs\":true,\"top_logprobs\":4,\"include_stop_str_in_output\":true,\"skip_special_tokens\":false,"
+	    "\"chat_template_kwargs\":{\"enable_thinking\":false},\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]"
+	    ","
+	    "\"tool_choice\":\"auto\",\"response_format\":{\"type\":\"text\"},\"stream\":true,\"stream_options\":{},\"user\":\"u\","
+	    "\"service_tier\":\"auto\",\"store\":false,\"metadata\":{\"a\":\"b\"},\"parallel_tool_calls\":true,\"best_of\":3,"
+	    "\"add_generation_prompt\":false");
 	struct row_request r = parse_good(line, &rules);
 
 	CHECK_INT(r.n_model, 1);
@@ -260,7 +278,8 @@ TEST(all_parameters)
 	row_release(&r);
 	free(line);
 
-	line = chat("\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}],\"tool_choice\":\"none\",\"temperature\":null,\"stop\":null");
+	line = chat("\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}],\"tool_choice\":\"none\",\"temperature\":"
+	            "null,\"stop\":null");
 	r = parse_good(line, &rules);
 	CHECK(!r.tools);
 	CHECK_NEAR(r.sampling.temperature, 1, 0);
@@ -312,12 +331,12 @@ TEST(wrong_defaults)
 	static const struct {
 		const char *defaults, *message;
 	} cases[] = {
-		{"[]", "must be a JSON object of parameters, it is array"},
-		{"{\"temperature\":3}", "temperature must be a number from 0 to 2, it is 3"},
-		{"{\"tempature\":0}", "unknown parameter 'tempature'"},
-		{"{\"prompt\":\"x\"}", "'prompt' belongs to a row"},
-		{"{\"echo\":1}", "echo must be true or false"},
-		{"{\"logprobs\":\"yes\"}", "logprobs must be true, false or an integer"},
+	    {"[]", "must be a JSON object of parameters, it is array"},
+	    {"{\"temperature\":3}", "temperature must be a number from 0 to 2, it is 3"},
+	    {"{\"tempature\":0}", "unknown parameter 'tempature'"},
+	    {"{\"prompt\":\"x\"}", "'prompt' belongs to a row"},
+	    {"{\"echo\":1}", "echo must be true or false"},
+	    {"{\"logprobs\":\"yes\"}", "logprobs must be true, false or an integer"},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
@@ -348,15 +367,21 @@ static void check_messages(const char *messages, const char *expected)
 
 TEST(messages_as_templates_want_them)
 {
-	check_messages("[{\"role\":\"user\",\"content\":\"hi\",\"name\":\"x\"}]", "[{\"role\":\"user\",\"content\":\"hi\",\"name\":\"x\"}]");
-	check_messages("[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"text\",\"text\":\"b\"}],\"x\":1}]",
-	               "[{\"role\":\"user\",\"content\":\"a\\nb\",\"x\":1}]");
+	check_messages("[{\"role\":\"user\",\"content\":\"hi\",\"name\":\"x\"}]",
+	               "[{\"role\":\"user\",\"content\":\"hi\",\"name\":\"x\"}]");
+	check_messages(
+	    "[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"text\",\"text\":\"b\"}],\"x\":1}]",
+	    "[{\"role\":\"user\",\"content\":\"a\\nb\",\"x\":1}]");
 	check_messages("[{\"role\":\"developer\",\"content\":\"be\"},{\"role\":\"user\",\"content\":\"hi\"}]",
 	               "[{\"role\":\"system\",\"content\":\"be\"},{\"role\":\"user\",\"content\":\"hi\"}]");
-	check_messages("[{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"1\",\"type\":\"function\",\"function\":{\"name\":\"f\","
-	               "\"arguments\":\"{\\\"x\\\": [1, 2]}\"}},{\"function\":{\"name\":\"g\",\"arguments\":\"\"}}]},{\"role\":\"tool\",\"content\":\"3\"}]",
-	               "[{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"1\",\"type\":\"function\",\"function\":{\"name\":\"f\","
-	               "\"arguments\":{\"x\":[1,2]}}},{\"function\":{\"name\":\"g\",\"arguments\":{}}}]},{\"role\":\"tool\",\"content\":\"3\"}]");
+	check_messages("[{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"1\",\"type\":\"function\",\"function\":"
+	               "{\"name\":\"f\","
+	               "\"arguments\":\"{\\\"x\\\": [1, "
+	               "2]}\"}},{\"function\":{\"name\":\"g\",\"arguments\":\"\"}}]},{\"role\":\"tool\",\"content\":\"3\"}]",
+	               "[{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"1\",\"type\":\"function\",\"function\":"
+	               "{\"name\":\"f\","
+	               "\"arguments\":{\"x\":[1,2]}}},{\"function\":{\"name\":\"g\",\"arguments\":{}}}]},{\"role\":\"tool\","
+	               "\"content\":\"3\"}]");
 }
 
 TEST(deep_nesting)

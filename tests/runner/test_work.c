@@ -1,9 +1,9 @@
-/* The whole way from lines to merged files with a fake engine in the real one's place (it defines the same functions, so the linker takes
- * these): planning, worker loop, partial tokens, publish, merge. Its tokens are a function of (seed, key, sample, position), so every
- * answer can be worked out, and an attempt that goes on from partial tokens is checked token by token.
+/* The whole way from lines to merged files with a fake engine in the real one's place (it defines the same functions, so the
+ * linker takes these): planning, worker loop, partial tokens, publish, merge. Its tokens are a function of (seed, key, sample,
+ * position), so every answer can be worked out, and an attempt that goes on from partial tokens is checked token by token.
  *
- * Processes are forked that end themselves in the middle of a step, or get SIGTERM; in the end the merged files must be the bytes of an
- * undisturbed run. */
+ * Processes are forked that end themselves in the middle of a step, or get SIGTERM; in the end the merged files must be the
+ * bytes of an undisturbed run. */
 #include "tests/check.h"
 
 #include <signal.h>
@@ -59,7 +59,8 @@ static int32_t fake_token(const struct sampling *s, size_t position)
 
 static struct token_logprob fake_logprob(const struct sampling *s, size_t position, size_t k)
 {
-	return (struct token_logprob){k ? (int32_t)(draw(s, position + 1000 * k) % 256) : fake_token(s, position), -(float)(k + position % 7) / 3};
+	return (struct token_logprob){k ? (int32_t)(draw(s, position + 1000 * k) % 256) : fake_token(s, position),
+	                              -(float)(k + position % 7) / 3};
 }
 
 static struct engine *fake_new(int max_batch, int tokens_per_step)
@@ -144,7 +145,8 @@ int engine_submit(struct engine *e, const struct engine_request *q, struct err *
 	for (r->n = 0; r->n < q->n_partial; r->n++) {
 		fake_generate(r, r->n);
 		if (r->tokens[r->n] != q->partial[r->n] ||
-		    (width_of(r) && memcmp(r->logprobs + r->n * width_of(r), q->partial_logprobs + r->n * width_of(r), width_of(r) * sizeof(*r->logprobs)) != 0))
+		    (width_of(r) && memcmp(r->logprobs + r->n * width_of(r), q->partial_logprobs + r->n * width_of(r),
+		                           width_of(r) * sizeof(*r->logprobs)) != 0))
 			BUG("partial token %zu differs", r->n);
 	}
 	*e->waiting_end = r;
@@ -164,8 +166,15 @@ static struct engine_result fake_result(const struct fake_request *r, enum finis
 {
 	buf_reset(out);
 	fake_text(r, out);
-	return (struct engine_result){.user = r->q.user, .reason = reason, .tokens = r->tokens, .n_tokens = r->n, .text = buf_str(out), .n_text = out->len,
-	                              .stop_id = -1, .logprobs = width_of(r) ? r->logprobs : NULL, .n_prompt = r->q.n_prompt,
+	return (struct engine_result){.user = r->q.user,
+	                              .reason = reason,
+	                              .tokens = r->tokens,
+	                              .n_tokens = r->n,
+	                              .text = buf_str(out),
+	                              .n_text = out->len,
+	                              .stop_id = -1,
+	                              .logprobs = width_of(r) ? r->logprobs : NULL,
+	                              .n_prompt = r->q.n_prompt,
 	                              .error = reason == FINISH_ERROR ? "the fake engine broke on it" : NULL};
 }
 
@@ -224,9 +233,15 @@ void engine_each_running(struct engine *e, engine_result_fn fn, void *arg)
 static struct row_rules row_rules = {.n_vocab = BYTE_TEXT_VOCAB, .seed = 5};
 static struct output_rules output_rules;
 
-static int plan(const char *dir, const char *input, int64_t rows_per_shard, int n_threads, struct plan_totals *totals, struct err *err)
+static int plan(const char *dir, const char *input, int64_t rows_per_shard, int n_threads, struct plan_totals *totals,
+                struct err *err)
 {
-	struct plan_options o = {.text = text, .rules = &row_rules, .output = &output_rules, .n_context = 4096, .n_threads = n_threads, .max_bad_rows = -1};
+	struct plan_options o = {.text = text,
+	                         .rules = &row_rules,
+	                         .output = &output_rules,
+	                         .n_context = 4096,
+	                         .n_threads = n_threads,
+	                         .max_bad_rows = -1};
 	struct input_list files = {0};
 	struct job_inputs inputs = {0};
 	struct job_plan *p = job_plan_begin(dir, err);
@@ -246,8 +261,14 @@ static int attempt(const char *dir, struct engine *e, double publish_s, struct w
 {
 	struct job_worker worker = {.index = 0, .attempt = "test"};
 	struct progress progress;
-	struct work_options o = {.worker = &worker, .engine = e, .text = text, .rules = &row_rules, .output = &output_rules, .n_context = 4096,
-	                         .publish_s = publish_s, .progress = &progress};
+	struct work_options o = {.worker = &worker,
+	                         .engine = e,
+	                         .text = text,
+	                         .rules = &row_rules,
+	                         .output = &output_rules,
+	                         .n_context = 4096,
+	                         .publish_s = publish_s,
+	                         .progress = &progress};
 	int rc = -1;
 
 	o.job = job_open(dir, err);
@@ -282,9 +303,14 @@ static void write_input(const char *path, int n)
 	struct err err = {0};
 
 	for (int i = 0; i < n; i++) {
-		static const char *const more[] = {",\"max_tokens\":20", ",\"n\":3,\"max_tokens\":20", ",\"logprobs\":2,\"max_tokens\":20", ",\"seed\":9,\"max_tokens\":20",
-		                                   ",\"max_tokens\":600", ",\"n\":2,\"logprobs\":0,\"max_tokens\":300",
-		                                   ",\"echo\":true,\"max_tokens\":20", ",\"max_tokens\":0"};
+		static const char *const more[] = {",\"max_tokens\":20",
+		                                   ",\"n\":3,\"max_tokens\":20",
+		                                   ",\"logprobs\":2,\"max_tokens\":20",
+		                                   ",\"seed\":9,\"max_tokens\":20",
+		                                   ",\"max_tokens\":600",
+		                                   ",\"n\":2,\"logprobs\":0,\"max_tokens\":300",
+		                                   ",\"echo\":true,\"max_tokens\":20",
+		                                   ",\"max_tokens\":0"};
 
 		if (i % 50 == 17)
 			buf_adds(&b, "{\"prompt\":\"broken\n");
@@ -295,7 +321,10 @@ static void write_input(const char *path, int n)
 		else if (i % 50 == 31)
 			buf_addf(&b, "{\"custom_id\":\"c%d\",\"prompt\":\"?breaks\",\"max_tokens\":5}\n", i);
 		else if (i % 3 == 0)
-			buf_addf(&b, "{\"custom_id\":\"c%d\",\"messages\":[{\"role\":\"user\",\"content\":\"question %d\"}],\"max_tokens\":%d}\n", i, i % 11, 1 + i % 40);
+			buf_addf(
+			    &b,
+			    "{\"custom_id\":\"c%d\",\"messages\":[{\"role\":\"user\",\"content\":\"question %d\"}],\"max_tokens\":%d}\n", i,
+			    i % 11, 1 + i % 40);
 		else if (i % 7 == 0)
 			buf_addf(&b, "{\"prompt\":\"prompt %d\"%s}\n", i % 13, more[i % 8]);
 		else
@@ -311,8 +340,8 @@ static char *results, *errors; /* of the undisturbed run */
 TEST(undisturbed_run)
 {
 	struct engine *e = fake_new(16, 4);
-	struct work_totals t;
-	struct plan_totals planned;
+	struct work_totals t = {0};
+	struct plan_totals planned = {0};
 	struct err err = {0};
 	size_t n_lines = 0;
 	int64_t last = -1;
@@ -362,7 +391,8 @@ TEST(answers)
 	CHECK(strstr(errors, "custom_id 'c0' is used twice: first in in.jsonl line 1, again in line 24") != NULL);
 	CHECK(strstr(errors, "\"custom_id\":\"row-00000018\"") && strstr(errors, "\"code\":\"invalid_json\""));
 	CHECK(strstr(errors, "\"custom_id\":\"c29\"") && strstr(errors, "the fake engine does not like this prompt"));
-	CHECK(strstr(errors, "\"custom_id\":\"c31\"") && strstr(errors, "{\"message\":\"the fake engine broke on it\",\"type\":\"server_error\""));
+	CHECK(strstr(errors, "\"custom_id\":\"c31\"") &&
+	      strstr(errors, "{\"message\":\"the fake engine broke on it\",\"type\":\"server_error\""));
 	buf_release(&expected);
 	buf_release(&decoded);
 }
@@ -386,8 +416,8 @@ TEST(shapes_do_not_matter)
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		struct engine *e = fake_new(cases[i].batch, cases[i].per_step);
-		struct work_totals t;
-		struct plan_totals planned;
+		struct work_totals t = {0};
+		struct plan_totals planned = {0};
 		struct err err = {0};
 		char dir[32];
 
@@ -410,7 +440,7 @@ static int attempt_in_child(const char *dir, long steps, int end_by, double publ
 	pid = fork();
 	if (pid == 0) {
 		struct engine *e = fake_new(8, 3);
-		struct work_totals t;
+		struct work_totals t = {0};
 		struct err err = {0};
 
 		log_set_level(LOG_QUIET);
@@ -429,7 +459,7 @@ static int attempt_in_child(const char *dir, long steps, int end_by, double publ
 
 static void kill_and_resume(const char *dir, uint64_t seed, int end_by, int status_when_ended)
 {
-	struct plan_totals planned;
+	struct plan_totals planned = {0};
 	struct err err = {0};
 	int status = -1, n_ended = 0;
 
@@ -471,11 +501,11 @@ TEST(drained_and_resumed)
 /* After a drain nothing is generated twice: all attempts together make each token once. */
 TEST(drain_loses_no_token)
 {
-	struct plan_totals planned;
+	struct plan_totals planned = {0};
 	struct err err = {0};
 	struct engine *whole = fake_new(8, 3);
 	uint64_t n = 0;
-	struct work_totals t;
+	struct work_totals t = {0};
 
 	CHECK_INT(plan("once", "in.jsonl", 60, 2, &planned, &err), 0);
 	CHECK_INT(attempt("once", whole, 1000, &t, &err), 0);
@@ -505,13 +535,16 @@ TEST(many_rows)
 	struct buf b = {0};
 	struct err err = {0};
 	struct engine *e = fake_new(256, 16);
-	struct plan_totals planned;
-	struct work_totals t;
+	struct plan_totals planned = {0};
+	struct work_totals t = {0};
 	double start, planned_s;
 
 	for (int i = 0; i < N; i++)
-		buf_addf(&b, "{\"custom_id\":\"c%d\",\"method\":\"POST\",\"url\":\"/v1/chat/completions\",\"body\":{\"model\":\"m\",\"messages\":[{\"role\":\"user\","
-		             "\"content\":\"What is %d and %d?\"}],\"max_tokens\":16,\"temperature\":0}}\n", i, i % 100, i);
+		buf_addf(&b,
+		         "{\"custom_id\":\"c%d\",\"method\":\"POST\",\"url\":\"/v1/chat/"
+		         "completions\",\"body\":{\"model\":\"m\",\"messages\":[{\"role\":\"user\","
+		         "\"content\":\"What is %d and %d?\"}],\"max_tokens\":16,\"temperature\":0}}\n",
+		         i, i % 100, i);
 	CHECK_INT(file_write_atomic("many.jsonl", b.data, b.len, &err), 0);
 	buf_release(&b);
 	start = clock_seconds();
@@ -521,13 +554,14 @@ TEST(many_rows)
 	CHECK_INT(attempt("many", e, 2, &t, &err), 0);
 	CHECK_STR(err.msg, "");
 	CHECK_INT(t.n_rows, N);
-	printf("planned %.0f rows/s, ran, merged and verified %.0f rows/s (publish %.2f s)\n", N / planned_s, N / (clock_seconds() - start), t.publish_s);
+	printf("planned %.0f rows/s, ran, merged and verified %.0f rows/s (publish %.2f s)\n", N / planned_s,
+	       N / (clock_seconds() - start), t.publish_s);
 	fake_free(e);
 }
 
 TEST(planning_refuses)
 {
-	struct plan_totals planned;
+	struct plan_totals planned = {0};
 	struct err err = {0};
 
 	CHECK_INT(file_write_atomic("void.jsonl", "\n \n", 3, &err), 0);
@@ -558,7 +592,8 @@ int main(void)
 
 	text = byte_text_new(&err);
 	CHECK_STR(err.msg, "");
-	output_rules = (struct output_rules){.model = "fake", .setup = "0123456789012345678901234567890123456789012345678901234567890123",
+	output_rules = (struct output_rules){.model = "fake",
+	                                     .setup = "0123456789012345678901234567890123456789012345678901234567890123",
 	                                     .tokenizer = text->tokenizer};
 	log_set_level(LOG_QUIET);
 	RUN(undisturbed_run);
