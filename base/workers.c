@@ -11,8 +11,9 @@
 
 #include "base/mem.h"
 
-/* About 20 to 50 us on current processors: longer than the gaps inside a forward step. */
-enum { SPIN_ROUNDS = 20000 };
+/* Some 50 us where a pause takes 40 to 140 cycles: longer than the gaps inside a forward step, and not so long that the thread that is
+ * waited for loses its turn when more threads want to run than there are processors. */
+enum { SPIN_ROUNDS = 2000 };
 
 struct workers {
 	int n_threads;

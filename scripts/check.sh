@@ -4,7 +4,7 @@
 # ROUNDS (2), FUZZ_SECONDS (10): longer forms of the end-to-end tests and of the fuzzers.
 set -u
 cd "$(dirname "$0")/.."
-export PYTHON="${PYTHON:-python3}"
+export PYTHON="${PYTHON:-python3}" NO_TOTAL=1
 make=${MAKE:-make}
 jobs=$(nproc)
 mkdir -p build
