@@ -129,8 +129,11 @@ struct forward *forward_new(struct backend *b, const struct model *m, int32_t ma
 	f->embed = load_weight(&l, &m->embed);
 	f->output = m->output.data == m->embed.data ? f->embed : load_weight(&l, &m->output);
 	f->final_norm = load_vec(&l, &m->final_norm, m->norm_offset);
-	for (int i = 0; i < m->config.n_layers; i++)
+	for (int i = 0; i < m->config.n_layers; i++) {
 		load_layer(&l, &f->layers[i], &m->layers[i]);
+		/* What the backend has repacked need not be resident a second time. */
+		model_drop_pages(m);
+	}
 	f->x = take(&l, s.hidden);
 	f->h = take(&l, s.hidden);
 	f->q = take(&l, s.q);

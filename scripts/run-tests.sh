@@ -1,5 +1,5 @@
 #!/bin/sh
-# Run test programs, each in a fresh empty directory; print every test's line and at the end "N passed, N failed, N skipped".
+# Run test programs, each in a fresh empty directory; print every test's line and at the end "N passed, N failed, N skipped"
 # (unless NO_TOTAL is set: scripts/check.sh counts over everything).
 # A program that ends badly without a FAIL line (a crash, a sanitizer report) counts as one failure.
 set -u
