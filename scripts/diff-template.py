@@ -344,8 +344,10 @@ def random_expression(rng, depth=0):
         return f"({sub()}).{rng.choice(METHODS)}"
     if r < 0.52:
         return f"({sub()}){rng.choice(SUBSCRIPTS)}"
+    if r < 0.64:
+        return f"({sub()} {rng.choice(['+', '-', '*', '/', '//', '%', '~', '+', '~'])} {sub()})"
     if r < 0.66:
-        return f"({sub()} {rng.choice(['+', '-', '*', '/', '//', '%', '**', '~', '+', '~'])} {sub()})"
+        return f"({sub()} ** {rng.choice(['2', '3', '0', '-1', '0.5', 's', 'b'])})"  # Python would try any power
     if r < 0.76:
         return f"({sub()} {rng.choice(['==', '!=', '<', '<=', '>', '>=', 'in', 'not in', '== 1 ==', '< 5 <='])} {sub()})"
     if r < 0.82:

@@ -368,6 +368,8 @@ struct jval str_slice(struct render *r, struct jval s, size_t from, size_t to)
 	size_t a = utf8_offset(t->s, t->n, t->n_chars, from), b;
 	struct jval v;
 
+	if (t->n != t->n_chars)
+		render_step_bytes(r, t->n);
 	if (t->n == t->n_chars)
 		b = to < t->n ? to : t->n;
 	else

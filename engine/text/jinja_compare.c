@@ -60,7 +60,7 @@ int jval_equal(struct render *r, struct jval a, struct jval b)
 		return 0;
 	switch (a.type) {
 	case J_STR:
-		return a.str->n == b.str->n && memcmp(a.str->s, b.str->s, a.str->n) == 0;
+		return a.str->n == b.str->n && render_step_bytes(r, a.str->n) && memcmp(a.str->s, b.str->s, a.str->n) == 0;
 	case J_UNDEFINED:
 	case J_NONE:
 		return 1;
@@ -102,7 +102,7 @@ static int ordered(struct render *r, struct jval a, struct jval b, int or_equal)
 		return c == -1 || (or_equal && c == 0);
 	}
 	if (a.type == J_STR && b.type == J_STR)
-		return compare_strings(a.str, b.str) < or_equal;
+		return render_step_bytes(r, a.str->n) && compare_strings(a.str, b.str) < or_equal;
 	if (a.type == b.type && (a.type == J_LIST || a.type == J_TUPLE)) {
 		size_t i = 0;
 
@@ -166,6 +166,8 @@ int jval_contains(struct render *r, struct jval container, struct jval item)
 			render_fail(r, "'in <string>' requires string as left operand, not %s", jval_type_name(item));
 			return 0;
 		}
+		if (!render_step_bytes(r, container.str->n))
+			return 0;
 		return memmem(container.str->s, container.str->n, item.str->s, item.str->n) != NULL;
 	case J_DICT:
 	case J_KEYS:

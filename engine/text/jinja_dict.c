@@ -12,6 +12,7 @@ static uint64_t jval_hash(struct render *r, struct jval v, int depth)
 
 	switch (v.type) {
 	case J_STR:
+		render_step_bytes(r, v.str->n);
 		return hash64(v.str->s, v.str->n, 1);
 	case J_BOOL:
 	case J_INT: {

@@ -290,6 +290,7 @@ static void wrap_line(struct render *r, const struct jstr *s, const struct wrapp
 			size_t next = next_chunk(s->s, s->n, end, w->on_hyphens);
 			int64_t width = (int64_t)utf8_count(s->s + end, next - end);
 
+			render_step_bytes(r, 4 * (next - end));
 			if (used + width > w->width) {
 				int64_t room = w->width - used < 1 ? 1 : w->width - used;
 
@@ -503,6 +504,8 @@ static struct jval f_filesizeformat(struct render *r, struct jval v, const struc
 		return render_fail(r, "filesizeformat: not a size");
 	if (bytes == 1) {
 		buf_adds(&text, "1 Byte");
+	} else if (bytes < -1e38) {
+		render_fail(r, "filesizeformat: the number needs more than 128 bits");
 	} else if (bytes < base) {
 		text_add_int(&text, (__int128)bytes);
 		buf_adds(&text, " Bytes");

@@ -56,14 +56,14 @@ struct jval str_strip(struct render *r, struct jval s, const struct jstr *chars,
 	const char *p = s.str->s;
 	size_t from = 0, to = s.str->n;
 
-	while ((sides & SIDE_LEFT) && from < to) {
+	while ((sides & SIDE_LEFT) && from < to && render_step_bytes(r, chars ? 8 * chars->n : 0)) {
 		size_t next = from;
 
 		if (!in_chars(chars, utf8_next(p, to, &next)))
 			break;
 		from = next;
 	}
-	while ((sides & SIDE_RIGHT) && to > from) {
+	while ((sides & SIDE_RIGHT) && to > from && render_step_bytes(r, chars ? 8 * chars->n : 0)) {
 		size_t before = to;
 
 		if (!in_chars(chars, utf8_previous(p, &before)))

@@ -64,14 +64,15 @@ static struct jval m_removesuffix(struct render *r, struct jval s, const struct 
 }
 
 /* The first (or last) place of x in s[from..], byte offsets; SIZE_MAX when there is none. */
-static size_t find_bytes(const char *s, size_t n, const struct jstr *x, int last)
+static size_t find_bytes(struct render *r, const char *s, size_t n, const struct jstr *x, int last)
 {
 	if (!last) {
 		const char *p = memmem(s, n, x->s, x->n);
 
+		render_step_bytes(r, p ? (size_t)(p - s) : n);
 		return p ? (size_t)(p - s) : SIZE_MAX;
 	}
-	for (size_t i = n - x->n + 1; x->n <= n && i-- > 0;)
+	for (size_t i = n - x->n + 1; x->n <= n && i-- > 0 && render_step_bytes(r, 64 + x->n);)
 		if (memcmp(s + i, x->s, x->n) == 0)
 			return i;
 	return SIZE_MAX;
@@ -113,7 +114,7 @@ static struct jval find_method(struct render *r, struct jval s, const struct jar
 	if (search_args(r, s, args, what, &window, &start, &x))
 		return jval_none();
 	if (window.type == J_STR)
-		at = find_bytes(window.str->s, window.str->n, x, last);
+		at = find_bytes(r, window.str->s, window.str->n, x, last);
 	if (at != SIZE_MAX)
 		return jval_int(start + (int64_t)utf8_count(window.str->s, at));
 	return must ? render_fail(r, "substring not found") : jval_int(-1);
@@ -151,8 +152,8 @@ static struct jval m_count(struct render *r, struct jval s, const struct jargs *
 		return jval_int(0);
 	if (x->n == 0)
 		return jval_int((int64_t)window.str->n_chars + 1);
-	for (size_t at = 0, found; at <= window.str->n; at += found + x->n, count++) {
-		found = find_bytes(window.str->s + at, window.str->n - at, x, 0);
+	for (size_t at = 0, found; at <= window.str->n && render_step(r, 1); at += found + x->n, count++) {
+		found = find_bytes(r, window.str->s + at, window.str->n - at, x, 0);
 		if (found == SIZE_MAX)
 			break;
 	}
@@ -165,7 +166,7 @@ struct jval str_replace(struct render *r, struct jval s, const struct jstr *from
 	struct buf text = {0};
 	size_t at = 0;
 
-	while (count != 0 && at <= t->n && !r->failed) {
+	while (count != 0 && at <= t->n && render_step(r, 1) && !r->failed) {
 		const char *p;
 		size_t found = at;
 
@@ -304,7 +305,7 @@ struct jlist *str_split(struct render *r, struct jval s, const struct jstr *x, i
 		return out;
 	}
 	while (max != 0 && !r->failed && render_step(r, 1)) {
-		at = find_bytes(s.str->s + from, to - from, x, from_right);
+		at = find_bytes(r, s.str->s + from, to - from, x, from_right);
 		if (at == SIZE_MAX)
 			break;
 		at += from;
@@ -362,7 +363,7 @@ static struct jval partition_method(struct render *r, struct jval s, const struc
 	x = arg_str(r, "partition()", v);
 	if (!x || x->n == 0)
 		return render_fail(r, "partition(): empty separator");
-	at = find_bytes(s.str->s, s.str->n, x, last);
+	at = find_bytes(r, s.str->s, s.str->n, x, last);
 	if (at == SIZE_MAX) {
 		list_add(r, l, last ? empty : s);
 		list_add(r, l, empty);

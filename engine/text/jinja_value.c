@@ -61,6 +61,11 @@ int render_step(struct render *r, uint64_t n)
 	return 0;
 }
 
+int render_step_bytes(struct render *r, size_t n_bytes)
+{
+	return render_step(r, n_bytes >> 6);
+}
+
 #define SMALL_BYTES ((size_t)64 << 10)
 
 void *render_alloc(struct render *r, size_t n)
@@ -82,7 +87,7 @@ int text_add(struct render *r, struct buf *b, const void *p, size_t n)
 		return -1;
 	}
 	buf_add(b, p, n);
-	return 0;
+	return render_step_bytes(r, n) ? 0 : -1;
 }
 
 int text_adds(struct render *r, struct buf *b, const char *s)
@@ -119,6 +124,7 @@ struct jval jval_str_borrow(struct render *r, const char *s, size_t n)
 {
 	struct jstr *t = render_alloc(r, sizeof(*t));
 
+	render_step_bytes(r, n);
 	*t = (struct jstr){.s = s, .n = n, .n_chars = utf8_count(s, n)};
 	return (struct jval){.type = J_STR, .str = t};
 }

@@ -180,6 +180,8 @@ struct jval render_fail_plain(struct render *r, const char *msg, size_t n);
 struct jval render_fail_undefined(struct render *r, struct jval v);
 /* Count work; 0 once the limit is passed (and then failed). */
 int render_step(struct render *r, uint64_t n);
+/* Work on this many bytes, 64 to a step: an operation on a long string is not one step. */
+int render_step_bytes(struct render *r, size_t n_bytes);
 
 /* Never NULL for small n (up to 64 KiB). NULL after render_fail when the memory limit would be passed. */
 void *render_alloc(struct render *r, size_t n);

@@ -173,6 +173,9 @@ TEST(limits)
 	check_stops(
 	    "{% set ns = namespace(a=[1]) %}{% for i in range(9000) %}{% set ns.a = ns.a | select %}{% endfor %}{{ ns.a | list }}",
 	    "deep");
+	check_stops("{% set b = 'x' * 1000000 %}{% for i in range(100000) %}{{ 'y' in b }}{% endfor %}", "steps");
+	check_stops("{% set b = 'x' * 1000000 %}{% for i in range(100000) %}{{ b.rfind('xy') }}{% endfor %}", "steps");
+	check_stops("{% set b = 'é' * 400000 %}{% for i in range(100000) %}{{ b[399999] }}{% endfor %}", "steps");
 	check_stops("{{ ''.join(range(10)) }}", "string is expected");
 	check_stops("{{ '%999999999d' % 1 }}", "bytes");
 	check_stops("{{ 'x'.center(99999999999) }}", "bytes");
