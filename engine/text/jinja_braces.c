@@ -32,10 +32,8 @@ static int parse_layout(struct render *r, const struct jstr *spec, struct layout
 		if (n && strchr("<>=^", s[0]) && s[0])
 			l->align = s[i++];
 	}
-	if (i < n && (s[i] == '+' || s[i] == '-' || s[i] == ' ')) {
-		l->sign = s[i] == '-' ? 0 : s[i];
-		i++;
-	}
+	if (i < n && (s[i] == '+' || s[i] == '-' || s[i] == ' '))
+		l->sign = s[i++];
 	if (i < n && s[i] == '#') {
 		l->alternate = 1;
 		i++;

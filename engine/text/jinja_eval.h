@@ -46,6 +46,7 @@ int test_call_named(struct render *r, struct jval name, struct jval value, const
 
 /* Groups of filters, in files of their own; each ends with a NULL name. */
 extern const struct jfilter text_filters[], sequence_filters[];
+struct jval filter_wordwrap(struct render *r, struct jval v, const struct jargs *args);
 
 /* Expressions (jinja_eval.c) and statements (jinja_exec.c). */
 struct jval eval(struct render *r, struct frame *f, const struct node *n);

@@ -50,22 +50,35 @@ static struct jval f_capitalize(struct render *r, struct jval v, const struct ja
 	return args_none(r, "capitalize", args) ? jval_none() : str_capitalize(r, soft(r, v));
 }
 
-/* Words begin after - white space ( { [ <, unlike str.title. */
+static int separates_words(int32_t c)
+{
+	return c == '-' || c == '(' || c == '{' || c == '[' || c == '<' || unicode_is_space(c);
+}
+
+/* Words begin after - white space ( { [ <, unlike str.title. Jinja lowers the rest of a word by itself, so that what comes
+ * before does not decide about a final sigma. */
 static struct jval f_title(struct render *r, struct jval v, const struct jargs *args)
 {
 	const struct jstr *s = soft(r, v).str;
 	struct buf text = {0};
-	int at_start = 1;
 
 	if (args_none(r, "title", args))
 		return jval_none();
 	for (size_t i = 0; i < s->n;) {
-		size_t at = i;
+		size_t at = i, end;
 		int32_t c = utf8_next(s->s, s->n, &i);
-		int separator = (c < 0x80 && strchr("-({[<", c) && c) || unicode_is_space(c);
+		int separator = separates_words(c);
 
-		unicode_add_cased(&text, s->s, s->n, at, c, at_start || separator ? UNICODE_UPPER : UNICODE_LOWER);
-		at_start = separator;
+		unicode_add_cased(&text, s->s, s->n, at, c, UNICODE_UPPER);
+		for (end = i; end < s->n;) {
+			size_t next = end;
+
+			if (separates_words(utf8_next(s->s, s->n, &next)) != separator)
+				break;
+			end = next;
+		}
+		unicode_add_all_cased(&text, s->s + i, end - i, UNICODE_LOWER);
+		i = end;
 	}
 	return jval_text(r, &text);
 }
@@ -230,125 +243,6 @@ static struct jval f_wordcount(struct render *r, struct jval v, const struct jar
 		in_word = word;
 	}
 	return jval_int(n);
-}
-
-#define IS_BLANK(c) ((c) == ' ' || ((c) >= '\t' && (c) <= '\r'))
-#define IS_LETTER(c) (isalpha((unsigned char)(c)) || (c) == '_' || (unsigned char)(c) >= 0x80)
-
-/* The pieces that a line may be broken between, as textwrap splits them: runs of white space, words, and parts of words behind
- * a hyphen between letters or an em-dash. Text is taken by bytes: only ASCII characters decide. */
-static size_t next_chunk(const char *s, size_t n, size_t at, int on_hyphens)
-{
-	size_t i = at;
-
-	if (IS_BLANK(s[i])) {
-		while (i < n && IS_BLANK(s[i]))
-			i++;
-		return i;
-	}
-	for (i++; i < n && !IS_BLANK(s[i]); i++) {
-		size_t run = i;
-
-		if (!on_hyphens || s[i] != '-')
-			continue;
-		while (run < n && s[run] == '-')
-			run++;
-		if (run - i >= 2) {
-			/* An em-dash between words is a chunk of its own. */
-			if (run < n && isalnum((unsigned char)s[run]))
-				return i;
-			i = run - 1;
-			continue;
-		}
-		if (IS_LETTER(s[i - 1]) && run < n && IS_LETTER(s[run]) && i - at >= 2 && IS_LETTER(s[i - 2]) && run + 1 < n &&
-		    (IS_LETTER(s[run + 1]) || s[run + 1] == '-'))
-			return run;
-	}
-	return i;
-}
-
-struct wrapping {
-	int64_t width;
-	int break_long, on_hyphens;
-	const struct jstr *newline;
-};
-
-/* One line of the text into out, broken into lines of at most width characters (textwrap.TextWrapper._wrap_chunks). */
-static void wrap_line(struct render *r, const struct jstr *s, const struct wrapping *w, struct buf *out, int *n_lines)
-{
-	size_t at = 0;
-
-	while (at < s->n && !r->failed && render_step(r, 1)) {
-		size_t start, end;
-		int64_t used = 0;
-
-		if (*n_lines > 0 || at > 0)
-			while (at < s->n && at > 0 && IS_BLANK(s->s[at]))
-				at++;
-		start = end = at;
-		while (end < s->n) {
-			size_t next = next_chunk(s->s, s->n, end, w->on_hyphens);
-			int64_t width = (int64_t)utf8_count(s->s + end, next - end);
-
-			render_step_bytes(r, 4 * (next - end));
-			if (used + width > w->width) {
-				int64_t room = w->width - used < 1 ? 1 : w->width - used;
-
-				/* A word longer than any line is broken where the line ends. */
-				if (width > w->width && w->break_long && (used == 0 || room > 0) && w->width > used) {
-					end += utf8_offset(s->s + end, next - end, (size_t)width, (size_t)room);
-				} else if (used == 0) {
-					end = next;
-				}
-				break;
-			}
-			used += width;
-			end = next;
-		}
-		at = end;
-		while (end > start && IS_BLANK(s->s[end - 1]))
-			end--;
-		if (end > start) {
-			if ((*n_lines)++)
-				text_add_str(r, out, w->newline);
-			text_add(r, out, s->s + start, end - start);
-		} else if (at == start) {
-			break;
-		}
-	}
-}
-
-static struct jval f_wordwrap(struct render *r, struct jval v, const struct jargs *args)
-{
-	static const char *const names[] = {"width", "break_long_words", "wrapstring", "break_on_hyphens"};
-	struct wrapping w;
-	struct jlist *lines;
-	struct buf text = {0};
-	struct jval a[4];
-
-	if (args_bind(r, "wordwrap", args, 0, names, 4, a))
-		return jval_none();
-	if (v.type == J_UNDEFINED)
-		return render_fail_undefined(r, v);
-	if (v.type != J_STR)
-		return render_fail(r, "wordwrap: a string is expected, not '%s'", jval_type_name(v));
-	w.width = arg_int(r, "wordwrap", a[0], 79);
-	w.break_long = a[1].type == J_MISSING || jval_truth(r, a[1]);
-	w.newline = a[2].type == J_MISSING || a[2].type == J_NONE ? jval_strz(r, "\n").str : arg_str(r, "wordwrap", a[2]);
-	w.on_hyphens = a[3].type == J_MISSING || jval_truth(r, a[3]);
-	if (w.width <= 0)
-		render_fail(r, "wordwrap: invalid width %lld (must be > 0)", (long long)w.width);
-	if (r->failed)
-		return jval_none();
-	lines = str_lines(r, v, 0);
-	for (size_t i = 0; i < lines->n && !r->failed; i++) {
-		int n_lines = 0;
-
-		if (i)
-			text_add_str(r, &text, w.newline);
-		wrap_line(r, lines->items[i].str, &w, &text, &n_lines);
-	}
-	return jval_text(r, &text);
 }
 
 static struct jval f_striptags(struct render *r, struct jval v, const struct jargs *args)
@@ -538,7 +432,7 @@ const struct jfilter text_filters[] = {
     {"urlencode", f_urlencode},
     {"urlize", NULL},
     {"wordcount", f_wordcount},
-    {"wordwrap", f_wordwrap},
+    {"wordwrap", filter_wordwrap},
     {"xmlattr", f_xmlattr},
     {NULL, NULL},
 };

@@ -39,7 +39,6 @@ static int next_char(struct render *r, struct jiter *it, struct jval *out)
 		return 0;
 	utf8_next(s->s, s->n, &it->pos);
 	*out = jval_str_borrow(r, s->s + from, it->pos - from);
-	out->flag = it->source.flag;
 	return 1;
 }
 

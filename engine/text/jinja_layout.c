@@ -42,18 +42,22 @@ static void add_unsigned(struct buf *b, unsigned __int128 u, unsigned base, int 
 	buf_add(b, digits + at, sizeof(digits) - at);
 }
 
-/* Separators into the leading run of digits. */
-static void group_digits(struct buf *b, char separator, int every)
+/* Separators into the leading run of digits. Zeros that fill a field are digits too: they are grouped with the others. */
+static void group_digits(struct buf *b, const struct layout *l, size_t n_prefix, size_t every)
 {
-	size_t n = 0;
+	size_t n = 0, total, width = l->width > 0 ? (size_t)l->width : 0;
 	struct buf out = {0};
 
-	while (n < b->len && isxdigit((unsigned char)b->data[n]))
+	while (n < b->len && (every == 3 ? isdigit((unsigned char)b->data[n]) : isxdigit((unsigned char)b->data[n])))
 		n++;
-	for (size_t i = 0; i < n; i++) {
-		if (i && (n - i) % (size_t)every == 0)
-			buf_addc(&out, separator);
-		buf_addc(&out, b->data[i]);
+	total = n;
+	while (n && l->align == '=' && l->fill == '0' && total + (total - 1) / every + b->len - n + n_prefix < width &&
+	       total < MAX_PRECISION)
+		total++;
+	for (size_t i = 0; i < total; i++) {
+		if (i && (total - i) % every == 0)
+			buf_addc(&out, l->grouping);
+		buf_addc(&out, i < total - n ? '0' : b->data[i - (total - n)]);
 	}
 	buf_add(&out, b->data + n, b->len - n);
 	buf_release(b);
@@ -67,7 +71,7 @@ void layout_add_integer(struct render *r, struct buf *out, const struct layout *
 	char prefix[8] = "";
 	struct buf digits = {0};
 
-	if (i < 0 || l->sign)
+	if (i < 0 || (l->sign && l->sign != '-'))
 		snprintf(prefix, sizeof(prefix), "%c", i < 0 ? '-' : l->sign);
 	if (l->alternate && base != 10)
 		snprintf(prefix + strlen(prefix), sizeof(prefix) - strlen(prefix), "0%c", l->type);
@@ -82,7 +86,7 @@ void layout_add_integer(struct render *r, struct buf *out, const struct layout *
 		digits = padded;
 	}
 	if (l->grouping)
-		group_digits(&digits, l->grouping, base == 10 ? 3 : 4);
+		group_digits(&digits, l, strlen(prefix), base == 10 ? 3 : 4);
 	layout_add_padded(r, out, l, l->align ? l->align : '>', prefix, buf_str(&digits), digits.len);
 	buf_release(&digits);
 }
@@ -132,11 +136,11 @@ void layout_add_float(struct render *r, struct buf *out, const struct layout *l,
 	char prefix[2] = "";
 	struct buf digits = {0};
 
-	if ((signbit(d) && !isnan(d)) || l->sign)
+	if ((signbit(d) && !isnan(d)) || (l->sign && l->sign != '-'))
 		prefix[0] = signbit(d) && !isnan(d) ? '-' : l->sign;
 	add_float_digits(&digits, l, fabs(d));
 	if (l->grouping)
-		group_digits(&digits, l->grouping, 3);
+		group_digits(&digits, l, strlen(prefix), 3);
 	layout_add_padded(r, out, l, l->align ? l->align : '>', prefix, buf_str(&digits), digits.len);
 	buf_release(&digits);
 }

@@ -7,7 +7,7 @@
 struct layout {
 	int32_t fill;
 	char align;    /* '<', '>', '^', '=' or 0 */
-	char sign;     /* '+', ' ' or 0 */
+	char sign;     /* '+', ' ', '-' (only for negative numbers), or 0, which means the same */
 	int alternate; /* # */
 	char grouping; /* ',', '_' or 0 */
 	int64_t width;

@@ -350,19 +350,27 @@ out:
 	return ok;
 }
 
+/* printf rounds the exact binary value, halves to even, which is what Python's round does. */
 double round_half_even(double d, int digits)
 {
 	char text[420];
+	int exponent, keep;
 
-	if (!isfinite(d) || digits > 300)
+	if (!isfinite(d) || d == 0 || digits > 300)
 		return d;
-	if (digits < 0) {
-		double unit = digits < -308 ? INFINITY : pow(10, -digits), q = isinf(unit) ? 0 : rint(d / unit);
-
-		return isinf(unit) ? copysign(0, d) : q * unit;
+	if (digits >= 0) {
+		snprintf(text, sizeof(text), "%.*f", digits, d);
+		return strtod(text, NULL);
 	}
-	/* printf rounds the exact binary value, halves to even, which is what Python's round does. */
-	if ((size_t)snprintf(text, sizeof(text), "%.*f", digits, d) >= sizeof(text))
-		return d;
-	return strtod(text, NULL);
+	snprintf(text, sizeof(text), "%.25e", d);
+	exponent = atoi(strchr(text, 'e') + 1);
+	keep = exponent + digits; /* digits behind the first one */
+	if (keep >= 0) {
+		snprintf(text, sizeof(text), "%.*e", keep, d);
+		return strtod(text, NULL);
+	}
+	/* Less than one unit: all of it or nothing. Half of it is nothing. */
+	if (keep < -1 || fabs(d) <= 5 * pow(10, exponent))
+		return copysign(0, d);
+	return copysign(pow(10, exponent + 1), d);
 }

@@ -82,7 +82,7 @@ static void percent_integer(struct percent *p, struct buf *out, struct layout *l
 	} else if (!jval_is_number(v) || (v.type == J_FLOAT && strchr("xXo", l->type))) {
 		render_fail(p->r, "%%%c format: a number is required, not %s", l->type, jval_type_name(v));
 	} else if (v.type == J_FLOAT && !(fabs(v.d) < 1e38)) {
-		render_fail(p->r, "cannot convert the float to an integer");
+		render_fail(p->r, "%%%c format: the number needs more than 128 bits", l->type);
 	} else {
 		if (!strchr("xXo", l->type))
 			l->type = 'd';
