@@ -29,7 +29,7 @@ import workloads
 
 ROOT = humaneval.ROOT
 SERVER = os.path.join(ROOT, "build/peers/llama/bin/llama-server")
-PROGRAM = os.path.join(ROOT, "build/release/tokenmill")
+PROGRAM = os.environ.get("TOKENMILL", os.path.join(ROOT, "build/release/tokenmill"))
 MODEL = os.path.join(ROOT, "build/models/SmolLM2-135M-Instruct.Q4_1.gguf")
 
 # llama-server's settings for a workload, best first: slots, shared prompts restored into the slots?, further options. (--tune WORKLOAD
