@@ -144,7 +144,7 @@ lint: $(YYJSON) ## the analyzer of clang-tidy over all sources
 		-std=c11 -D_GNU_SOURCE -I. -isystem build/deps/yyjson
 hdr-check: $(YYJSON) ## each header compiles alone
 	@for h in $(filter %.h,$(SOURCES)); do echo "#include \"$$h\"" | \
-		$(CC) $(CFLAGS_ALL) -MF /dev/null -Wno-unused-function -Wno-unused-variable -fsyntax-only -x c - || { echo "FAIL $$h"; exit 1; }; done
+		$(CC) $(CFLAGS_ALL) -MF /dev/null -Werror -Wno-unused-function -Wno-unused-variable -fsyntax-only -x c - || { echo "FAIL $$h"; exit 1; }; done
 clean: ## remove what was built; models, data and build/deps stay
 	rm -rf $(foreach v,release asan tsan fuzz,build/$(v))
 
