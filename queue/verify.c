@@ -1,8 +1,10 @@
 /* verify.c: are the merged files what the plan and the committed records say? Everything is read again and compared byte by byte; where a
  * line is not the expected one, its custom_id tells what happened: a row is missing, stands twice, was altered, or is nobody's. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -126,6 +128,42 @@ static int check_usage(struct job *j, const struct ledger *l, yyjson_val *manife
 	return rc;
 }
 
+/* What people open, JOB/results.jsonl, is a link to the merged file. A program that replaces it (sed -i) leaves another file there, and a
+ * copied job may have plain copies: those must hold the same bytes. */
+static int check_shown(struct job *j, yyjson_val *manifest, const char *name, struct err *err)
+{
+	char *shown = job_path(j, name), *merged = path_format("%s/merged/%s", j->dir, name);
+	struct line_reader *reader = NULL;
+	struct stat a, b;
+	const char *line;
+	size_t n;
+	char hex[SHA256_HEX_BYTES];
+	int64_t n_bytes;
+	int rc = 0;
+
+	if (stat(shown, &a) < 0) {
+		rc = errno == ENOENT ? err_set(err, ERR_STORAGE, "%s: is missing; `merge` puts it back", shown)
+		                     : err_sys(err, ERR_STORAGE, "%s", shown);
+	} else if (stat(merged, &b) < 0) {
+		rc = err_sys(err, ERR_STORAGE, "%s", merged);
+	} else if (a.st_dev != b.st_dev || a.st_ino != b.st_ino) {
+		reader = line_reader_open(shown, LINES_PLAIN, err);
+		rc = reader ? 1 : -1;
+		while (rc == 1)
+			rc = line_reader_next(reader, &line, &n, err);
+		if (rc == 0) {
+			line_reader_sum(reader, &n_bytes, hex);
+			if (!yyjson_equals_str(yyjson_obj_get(yyjson_obj_get(yyjson_obj_get(manifest, "files"), name), "sha256"), hex))
+				rc = err_set(err, ERR_STORAGE, "%s: is not what was merged, which is %s; remove it, and `merge` puts it back",
+				             shown, merged);
+		}
+	}
+	line_reader_close(reader);
+	free(shown);
+	free(merged);
+	return rc;
+}
+
 static int compare(struct job *j, struct ledger *l, struct merged_lines m[2], yyjson_val *manifest, struct err *err)
 {
 	char root[SHA256_HEX_BYTES];
@@ -152,7 +190,12 @@ static int compare(struct job *j, struct ledger *l, struct merged_lines m[2], yy
 		return err_set(err, ERR_STORAGE, "manifest.json: its root is not that of the records, which is %s", root);
 	if (check_file(manifest, &m[0], err) < 0 || check_file(manifest, &m[1], err) < 0)
 		return -1;
-	return check_usage(j, l, manifest, err);
+	if (check_usage(j, l, manifest, err) < 0)
+		return -1;
+	return check_shown(j, manifest, "results.jsonl", err) < 0 || check_shown(j, manifest, "errors.jsonl", err) < 0 ||
+	                       check_shown(j, manifest, "usage.json", err) < 0
+	               ? -1
+	               : 0;
 }
 
 /* Room for the sort: in the job, where there is space for what is as large as the results; a job that we may only read is verified with the

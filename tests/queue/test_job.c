@@ -506,6 +506,13 @@ TEST(verify)
 	check_verify("sed -i 's/\"ok\":/\"ok\":1/' edited/merged/usage.json", "is not the sum");
 	check_verify("sed -i 's/\"m\"/\"n\"/' edited/merged/usage.json", "does not describe usage.json");
 	check_verify("rm edited/merged/errors.jsonl", "errors.jsonl");
+	check_verify("rm edited/results.jsonl", "edited/results.jsonl: is missing");
+	check_verify("sed -i 3d edited/results.jsonl", "edited/results.jsonl: is not what was merged");
+	check_verify("rm edited/usage.json && echo '{}' >edited/usage.json", "edited/usage.json: is not what was merged");
+	CHECK_INT(system("cp -rL good plain"), 0); /* files where links were, the same bytes */
+	j = job_open("plain", &err);
+	CHECK_OK(job_verify(j, &err), err);
+	job_close(j);
 	j = job_open("good", &err);
 	CHECK_OK(job_verify(j, &err), err);
 	job_close(j);
