@@ -1,8 +1,10 @@
 /* job.c: opening a planned job, what it says of itself, and events. */
 #include <ctype.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/hash.h"
@@ -134,6 +136,10 @@ struct job *job_open(const char *dir, struct err *err)
 
 	j->dir = xstrdup(dir);
 	path = job_path(j, "job.json");
+	if (access(path, F_OK) < 0 && (errno == ENOENT || errno == ENOTDIR)) {
+		err_set(err, ERR_USAGE, "%s is not a job directory: there is no %s", dir, path);
+		goto fail;
+	}
 	if (file_read(path, (size_t)64 << 20, &text, ERR_STORAGE, err) < 0)
 		goto fail;
 	if (parse_job_json(j, buf_str(&text), text.len, err) < 0) {

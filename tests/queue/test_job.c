@@ -531,7 +531,8 @@ TEST(foreign_directory)
 	CHECK(job_plan_begin("plainfile", &err) == NULL);
 	err_clear(&err);
 	CHECK(job_open("nowhere", &err) == NULL);
-	CHECK_HAS(err.msg, "nowhere/job.json");
+	CHECK_INT(err.code, ERR_USAGE);
+	CHECK_HAS(err.msg, "nowhere is not a job directory: there is no nowhere/job.json");
 }
 
 TEST(plan_twice)
