@@ -354,11 +354,9 @@ static int publish_shard(struct worker *w, struct open_shard *s, struct err *err
 
 		if (shard_publish(s->shard, &e) == 0)
 			break;
-		if (e.code != ERR_STORAGE || try == PUBLISH_TRIES) {
-			err_set(err, e.code, "%s", e.msg);
-			return err_context(err, "shard %lld", (long long)shard_number(s->shard));
-		}
-		log_warn("shard %lld: %s; trying again", (long long)shard_number(s->shard), e.msg);
+		if (e.code != ERR_STORAGE || try == PUBLISH_TRIES)
+			return err_set(err, e.code, "%s", e.msg);
+		log_warn("%s; trying again", e.msg);
 		sleep(1U << (try - 1));
 	}
 	s->has_news = 0;
