@@ -41,12 +41,13 @@ static int bad_value(const struct param *p, const char *expected, yyjson_val *v,
 	return -1;
 }
 
-static void range_text(const struct param *p, const char *kind, char *out, size_t cap)
+/* What x should have been. A limit that is only what the field can hold is told to who is above it. */
+static void range_text(const struct param *p, const char *kind, double x, char *out, size_t cap)
 {
-	if (p->max >= INT32_MAX)
+	if (p->max >= INT32_MAX && !(x > p->max))
 		snprintf(out, cap, "%s of at least %.9g", kind, p->min);
 	else
-		snprintf(out, cap, "%s from %.9g to %.9g", kind, p->min, p->max);
+		snprintf(out, cap, "%s from %.10g to %.10g", kind, p->min, p->max);
 }
 
 static int set_float(struct row_request *r, yyjson_val *v, const struct param *p, const struct row_rules *rules,
@@ -55,7 +56,7 @@ static int set_float(struct row_request *r, yyjson_val *v, const struct param *p
 	char expected[80];
 	double x = yyjson_get_num(v);
 
-	range_text(p, "a number", expected, sizeof(expected));
+	range_text(p, "a number", x, expected, sizeof(expected));
 	if (!yyjson_is_num(v))
 		return bad_type(p, expected, v, f);
 	if (!(x >= p->min && x <= p->max))
@@ -70,10 +71,10 @@ static int set_float_above(struct row_request *r, yyjson_val *v, const struct pa
 {
 	char expected[80];
 
-	if (p->max >= INT32_MAX)
+	if (p->max >= INT32_MAX && !(yyjson_get_num(v) > p->max))
 		snprintf(expected, sizeof(expected), "a number above %.9g", p->min);
 	else
-		snprintf(expected, sizeof(expected), "a number above %.9g, at most %.9g", p->min, p->max);
+		snprintf(expected, sizeof(expected), "a number above %.9g, at most %.10g", p->min, p->max);
 	if (!yyjson_is_num(v))
 		return bad_type(p, expected, v, f);
 	/* Compared as float: what is stored must be above the limit, too. */
@@ -100,7 +101,7 @@ static int set_int(struct row_request *r, yyjson_val *v, const struct param *p, 
 	char expected[80];
 	int64_t n;
 
-	range_text(p, "an integer", expected, sizeof(expected));
+	range_text(p, "an integer", yyjson_get_num(v), expected, sizeof(expected));
 	if (!yyjson_is_num(v))
 		return bad_type(p, expected, v, f);
 	if (get_int(v, p->min, p->max, &n) < 0)
