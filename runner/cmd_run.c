@@ -35,6 +35,7 @@ struct run_options {
 	size_t memory;
 	int64_t threads, max_batch, chunk, seed, max_bad_rows, context;
 	double publish_s;
+	int64_t date_unix_s; /* what `date` says */
 };
 
 #define RUN_FIELD(name) offsetof(struct run_options, name)
@@ -103,9 +104,11 @@ static int read_date(const char *text, int64_t *out, struct err *err)
 {
 	struct tm tm = {0};
 	const char *end = strptime(text, "%Y-%m-%d", &tm);
+	int day = tm.tm_mday;
 	time_t t = end && !*end ? timegm(&tm) : (time_t)-1;
 
-	if (t == (time_t)-1)
+	/* timegm makes the 2nd of March of the 30th of February. */
+	if (t == (time_t)-1 || tm.tm_mday != day)
 		return err_set(err, ERR_USAGE, "--date must be a day like 2026-01-31, it is '%s'", text);
 	*out = (int64_t)t;
 	return 0;
@@ -154,8 +157,8 @@ static int read_setup(struct run *r, struct err *err)
 		return -1;
 	if (r->text->chat_template && template_uses(r->text->chat_template, "strftime_now"))
 		s->now_unix_s = (int64_t)time(NULL) / 86400 * 86400;
-	if (o->date && s->now_unix_s && read_date(o->date, &s->now_unix_s, err) < 0)
-		return -1;
+	if (o->date && s->now_unix_s)
+		s->now_unix_s = o->date_unix_s;
 	return 0;
 }
 
@@ -530,14 +533,19 @@ static int run_run(const void *options, char **args, int n_args, struct err *err
 	struct run r = {.o = &o, .start_s = clock_seconds()};
 	int rc;
 
-	if (!o.output)
+	if (!o.output || !*o.output)
 		return err_set(err, ERR_USAGE, "-o OUT is missing: the directory for the results");
-	if (!o.model && (n_args || !job_is_planned(o.output)))
+	if ((o.model && !*o.model) || (!o.model && (n_args || !job_is_planned(o.output))))
 		return err_set(err, ERR_USAGE, "--model MODEL is missing");
 	if (o.strict && o.max_bad_rows > 0)
 		return err_set(err, ERR_USAGE, "--strict and --max-bad-rows contradict each other");
+	if (o.date && read_date(o.date, &o.date_unix_s, err) < 0)
+		return -1;
 	if (o.quiet)
 		log_set_level(LOG_QUIET);
+	if (o.threads > workers_available_cpus())
+		log_warn("--threads %d is more than the %d processors here: they will wait for each other", (int)o.threads,
+		         workers_available_cpus());
 	if (o.model)
 		r.setup.model_path = xstrdup(o.model);
 	rc = run_all(&r, args, n_args, err);

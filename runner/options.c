@@ -125,7 +125,7 @@ static int store(const struct option_spec *o, void *out, const char *text, struc
 		return 0;
 	}
 	case OPTION_SIZE:
-		if (options_read_size(text, field) < 0)
+		if (options_read_size(text, field) < 0 || *(size_t *)field == 0)
 			return err_set(err, ERR_USAGE, "--%s must be a size like 512M or 4G, it is '%s'", o->name, text);
 		return 0;
 	case OPTION_CHOICE:

@@ -137,9 +137,17 @@ def command_lines():
     tokenmill("run", "-o", "out", path, expect=1)
     tokenmill("run", "--model", TINY, "-o", "out", expect=1)
     for option, value in (("--threads", "0"), ("--threads", "x"), ("--max-batch", "-1"), ("--memory", "4Q"), ("--math", "f8"), ("--kv-type", "q4"),
-                          ("--seed", "1e3"), ("--max-bad-rows", "-3"), ("--chunk", "")):
+                          ("--seed", "1e3"), ("--max-bad-rows", "-3"), ("--chunk", ""), ("--memory", "0"), ("--date", "tomorrow"), ("--date", "2026-02-30"),
+                          ("--date", "2026-01-31x")):
         log = run("out", path, options=[option, value], expect=1)
         assert option in log, log
+    log = tokenmill("run", "--model", TINY, "-o", "", path, expect=1)
+    assert "-o OUT" in log, log
+    log = tokenmill("run", "--model", "", "-o", "out", path, expect=1)
+    assert "--model" in log, log
+    for command in ("verify", "merge"):
+        log = tokenmill(command, "out", expect=1)
+        assert "out is not a job directory" in log, log
     run("out", path, options=["--defaults", "missing.json"], expect=1)
     write_rows("defaults.json", ['{"tempreature": 1}'])
     log = run("out", path, options=["--defaults", "defaults.json"], expect=1)

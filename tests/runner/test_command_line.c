@@ -72,6 +72,7 @@ TEST(bad_options)
 	    {"--count", NULL, "--count needs a value (N)"},
 	    {"--ratio", "nan", "--ratio must be a number from 0 to 1, it is 'nan'"},
 	    {"--memory", "4X", "--memory must be a size like 512M or 4G, it is '4X'"},
+	    {"--memory", "0", "--memory must be a size like 512M or 4G, it is '0'"},
 	    {"--memory", "-4G", "--memory must be a size like 512M or 4G, it is '-4G'"},
 	    {"--flag=1", NULL, "--flag takes no value"},
 	};
