@@ -36,8 +36,9 @@ ISAS_x86_64 := generic avx2 avx512
 ISAS_aarch64 := generic
 ISAS := $(or $(ISAS_$(ARCH)),generic)
 KERNEL_OPT := $(if $(filter release,$(VARIANT)),-O3,-O1)
-# The generic kernels are for correctness elsewhere, not for speed; scalar replacement of their 16-lane structs takes gcc minutes.
-ISA_FLAGS_generic := -DISA=generic -DISA_GENERIC -O1 -fno-tree-sra
+# The generic kernels are for correctness elsewhere, not for speed; scalar replacement of their 16-lane structs takes gcc
+# minutes, and clang (fuzz) anything but -O0.
+ISA_FLAGS_generic := -DISA=generic -DISA_GENERIC $(if $(filter fuzz,$(VARIANT)),-O0,-O1 -fno-tree-sra)
 ISA_FLAGS_avx2 := -DISA=avx2 -DISA_AVX2 -mavx2 -mfma -mf16c $(KERNEL_OPT)
 ISA_FLAGS_avx512 := -DISA=avx512 -DISA_AVX512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mfma -mf16c -mprefer-vector-width=512 $(KERNEL_OPT)
 KERNEL_OBJS := $(foreach isa,$(ISAS),$(patsubst %.c,$(B)/obj/%.$(isa).o,$(KERNELS)))
