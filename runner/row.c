@@ -192,9 +192,11 @@ static int read_body(struct row_request *r, yyjson_val *body, const struct row_r
 
 	/* First what the row is about: "messages is missing" says more than "prompt is not a parameter of a chat row". */
 	if (r->kind == ROW_CHAT && (!messages || yyjson_is_null(messages)))
-		return row_fault_set(f, "messages", "missing_required_parameter", "messages is missing");
+		return row_fault_set(f, "messages", "missing_required_parameter", "messages is missing%s",
+		                     prompt ? "; a prompt belongs to /v1/completions" : "");
 	if (r->kind == ROW_COMPLETION && (!prompt || yyjson_is_null(prompt)))
-		return row_fault_set(f, "prompt", "missing_required_parameter", "prompt is missing");
+		return row_fault_set(f, "prompt", "missing_required_parameter", "prompt is missing%s",
+		                     messages ? "; messages belong to /v1/chat/completions" : "");
 	params_init(r);
 	if (rules->defaults && params_read(r, rules->defaults, rules, 1, f) < 0)
 		return -1;
