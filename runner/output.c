@@ -193,16 +193,17 @@ static size_t count_characters(const char *s, size_t n)
 	return count;
 }
 
-/* Which of the sample's tokens are shown: not the token that ended it, nor what a stop string cut off. offsets: [n_tokens],
- * where each begins in the text, in characters. */
+/* Which of the sample's tokens are shown: not the token that ended it, unless the text shows it, nor what a stop string cut
+ * off. offsets: [n_tokens], where each begins in the text, in characters. */
 static size_t shown_tokens(const struct output_rules *o, const struct row_request *r, const struct sample_result *s,
                            size_t *offsets)
 {
 	size_t n = s->n_tokens, i, characters = 0;
+	int ended_by_token = n && s->reason == FINISH_STOP && s->stop_id >= 0;
 	struct detokenizer *d = detokenizer_new(o->tokenizer, r->sampling.skip_special);
 	struct buf text = {0};
 
-	if (n && s->reason == FINISH_STOP && s->stop_id >= 0)
+	if (ended_by_token && !r->sampling.include_stop)
 		n--;
 	for (i = 0; i < n; i++) {
 		size_t before = text.len;
@@ -211,6 +212,8 @@ static size_t shown_tokens(const struct output_rules *o, const struct row_reques
 			break;
 		offsets[i] = characters;
 		detokenizer_add(d, s->tokens[i], &text);
+		if (ended_by_token && i + 1 == s->n_tokens && text.len == before)
+			break;
 		characters += count_characters(buf_str(&text) + before, text.len - before);
 	}
 	buf_release(&text);

@@ -99,6 +99,32 @@ TEST(logprobs)
 	free(got);
 }
 
+/* A token that ended the answer and is part of the text is part of the log-probabilities; one that the text hides is not. */
+TEST(included_stop_token)
+{
+	int32_t tokens[] = {'h', '!'}, special[] = {'h', BYTE_TEXT_END};
+	struct token_logprob lp[] = {{'h', -1}, {'!', -2}}, special_lp[] = {{'h', -1}, {BYTE_TEXT_END, -2}};
+	struct sample_result s = {
+	    .reason = FINISH_STOP, .text = "h!", .n_text = 2, .tokens = tokens, .n_tokens = 2, .logprobs = lp, .stop_id = '!'};
+	char *got = body("{\"prompt\":\"a\",\"logprobs\":0,\"stop_token_ids\":[33],\"include_stop_str_in_output\":true}", &s);
+
+	CHECK(strstr(got, "\"tokens\":[\"h\",\"!\"],\"token_logprobs\":[-1.0,-2.0]") != NULL);
+	free(got);
+	s = (struct sample_result){.reason = FINISH_STOP,
+	                           .text = "h",
+	                           .n_text = 1,
+	                           .tokens = special,
+	                           .n_tokens = 2,
+	                           .logprobs = special_lp,
+	                           .stop_id = BYTE_TEXT_END};
+	got = body("{\"prompt\":\"a\",\"logprobs\":0,\"include_stop_str_in_output\":true}", &s);
+	CHECK(strstr(got, "\"tokens\":[\"h\"],") != NULL);
+	free(got);
+	got = body("{\"prompt\":\"a\",\"logprobs\":0,\"include_stop_str_in_output\":true,\"skip_special_tokens\":false}", &s);
+	CHECK(strstr(got, "\"tokens\":[\"h\",\"") != NULL);
+	free(got);
+}
+
 /* What a stop string cut off is not shown in the log-probabilities either, but counts as generated. */
 TEST(stop_string_cuts_logprobs)
 {
@@ -236,6 +262,7 @@ int main(void)
 	                              .tokenizer = text->tokenizer};
 	RUN(plain_answers);
 	RUN(logprobs);
+	RUN(included_stop_token);
 	RUN(stop_string_cuts_logprobs);
 	RUN(no_token_at_all);
 	RUN(faults);
