@@ -13,14 +13,17 @@
 #include <archive_entry.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "runner/input_path.h"
+#include "runner/signals.h"
 
 enum { READ_BYTES = 256 << 10 };
 
@@ -43,12 +46,15 @@ struct input {
 	int64_t n_bytes;
 	char digest[SHA256_HEX_BYTES];
 	char member_block[64 << 10]; /* what the inner archive reads from the outer */
+	char pipe_block[64 << 10];   /* what the outer reads, when it is no regular file */
 };
 
 static int fault(struct input *in, struct archive *a, struct err *err)
 {
 	const char *why = archive_error_string(a);
 
+	if (signals_received())
+		return signals_drained(err);
 	return err_set(err, ERR_INPUT, "%s: cannot be read after line %lld: %s", buf_str(&in->source), (long long)in->line,
 	               why ? why : "unknown error");
 }
@@ -71,6 +77,42 @@ static struct archive *new_archive(int with_tar)
 	return a;
 }
 
+/* A pipe or terminal may be silent for ever: a signal must not wait for its next byte. The signal may arrive just before poll,
+ * therefore the time limit. */
+static la_ssize_t pipe_read(struct archive *a, void *arg, const void **block)
+{
+	struct input *in = arg;
+	struct pollfd p = {.fd = in->fd, .events = POLLIN};
+	int ready = 0;
+	ssize_t n;
+
+	while (!signals_received()) {
+		if (ready > 0) {
+			n = read(in->fd, in->pipe_block, sizeof(in->pipe_block));
+			if (n >= 0) {
+				*block = in->pipe_block;
+				return n;
+			}
+			if (errno != EINTR && errno != EAGAIN)
+				break;
+		}
+		ready = poll(&p, 1, 200);
+		if (ready < 0 && errno != EINTR)
+			break;
+	}
+	archive_set_error(a, errno, "%s", strerror(errno));
+	return -1;
+}
+
+static int open_outer(struct input *in)
+{
+	struct stat st;
+
+	if (fstat(in->fd, &st) == 0 && (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
+		return archive_read_open_fd(in->outer, in->fd, READ_BYTES);
+	return archive_read_open(in->outer, in, NULL, pipe_read, NULL);
+}
+
 struct input *input_open(const char *path, size_t max_line_bytes, struct err *err)
 {
 	struct input *in = xcalloc(1, sizeof(*in));
@@ -91,7 +133,7 @@ struct input *input_open(const char *path, size_t max_line_bytes, struct err *er
 		}
 	}
 	in->outer = new_archive(1);
-	if (archive_read_open_fd(in->outer, in->fd, READ_BYTES) != ARCHIVE_OK) {
+	if (open_outer(in) != ARCHIVE_OK) {
 		fault(in, in->outer, err);
 		input_close(in);
 		return NULL;
