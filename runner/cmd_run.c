@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -215,6 +216,19 @@ static int open_engine(struct run *r, struct err *err)
 
 /* ---- plan ---- */
 
+/* What job.json says of the model's place must hold in another current directory, too. */
+static char *absolute_path(const char *path)
+{
+	char *current = path[0] == '/' ? NULL : getcwd(NULL, 0);
+	struct buf absolute = {0};
+
+	if (current)
+		buf_addf(&absolute, "%s/", current);
+	buf_adds(&absolute, path);
+	free(current);
+	return buf_detach(&absolute);
+}
+
 static int plan(struct run *r, struct err *err)
 {
 	const struct run_options *o = r->o;
@@ -239,7 +253,9 @@ static int plan(struct run *r, struct err *err)
 	if (plan_rows(p, &r->files, &po, &spec.inputs, &t, err) < 0) {
 		job_plan_abort(p);
 	} else {
+		spec.setup.model_path = absolute_path(r->setup.model_path);
 		spec_write(&spec, &text);
+		free(spec.setup.model_path);
 		rc = job_plan_commit(p, text.data, 0, err);
 	}
 	if (rc == 0)
@@ -464,8 +480,11 @@ static int resume(struct run *r, int *merged, struct err *err)
 		goto out;
 	if (!r->setup.model_path)
 		r->setup.model_path = xstrdup(there.setup.model_path);
-	if (read_setup(r, err) < 0)
+	if (read_setup(r, err) < 0) {
+		if (!r->o->model)
+			err_context(err, "the model of %s (if it has moved, name its place with --model)", r->o->output);
 		goto out;
+	}
 	if (!r->files.n)
 		take_from_job(r, &there.setup);
 	if (compare(r, &there, err) < 0)

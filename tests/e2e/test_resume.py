@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -114,6 +115,43 @@ def drain_on_sigterm_and_ctrl_c():
         match = re.search(r"(\d+) of (\d+) rows are done", log)
         assert match and int(match[1]) > 0, f"the drain published nothing: {log}"
         same_outcome("plain", out, f"after signal {number}")
+
+
+@test
+def a_signal_while_standard_input_is_silent():
+    """A pipe whose other end neither writes nor closes: one signal is enough."""
+    for number, status in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        read_end, write_end = os.pipe()
+        process = subprocess.Popen([PROGRAM, *map(str, run_args(f"out-{status}", "-"))], stdin=read_end, stderr=open("log", "ab"))
+        deadline = time.monotonic() + 60
+        while not os.path.exists(f"out-{status}/planning-0001") and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.3)
+        process.send_signal(number)
+        got = process.wait(timeout=30)
+        os.close(read_end)
+        os.close(write_end)
+        assert got == status, f"{number}: exit status {got}, expected {status}"
+
+
+@test
+def the_job_alone_is_enough():
+    """OUT knows its model, also from another directory; where the model has moved, the error says what to do."""
+    path = job("tiny", n_tiny=20)
+    shutil.copytree(TINY, "model")
+    run("plain", path, model="model")
+    run("out", path, model="model")
+    os.remove("out/results.jsonl")
+    out = os.path.abspath("out")
+    os.mkdir("elsewhere")
+    tokenmill("run", "-o", out, cwd="elsewhere")
+    same_outcome("plain", "out", "after the link was made again")
+    os.rename("model", "moved")
+    os.remove("out/results.jsonl")
+    log = tokenmill("run", "-o", out, expect=66)
+    assert "--model" in log, log
+    tokenmill("run", "--model", "moved", "-o", out)
+    same_outcome("plain", "out", "with a model that has moved")
 
 
 @test
