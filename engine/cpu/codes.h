@@ -1,5 +1,5 @@
-/* codes.h: packed blocks (packed.h) to vectors, for the kernel files only. The type's description is passed as constants, so that
- * after inlining nothing of the choice remains. */
+/* codes.h: packed blocks (packed.h) to vectors, for the kernel files only. The type's description is passed as constants, so
+ * that after inlining nothing of the choice remains. */
 #ifndef TOKENMILL_ENGINE_CODES_H
 #define TOKENMILL_ENGINE_CODES_H
 
@@ -51,8 +51,8 @@ LANES_FN struct lanes_f codes_half(const uint8_t *p, int index)
 	return lanes_f_load_f16((const uint16_t *)(const void *)(p + index * TILE_ROWS * 2));
 }
 
-/* Scale and minimum (added; 0 where the type has none) of block b of the unit whose scales are at p, sub-block sub. d * sc is exact:
- * 11 bits times at most 8. */
+/* Scale and minimum (added; 0 where the type has none) of block b of the unit whose scales are at p, sub-block sub. d * sc
+ * is exact: 11 bits times at most 8. */
 LANES_FN void codes_scale(enum tensor_type t, const uint8_t *p, int b, int sub, struct lanes_f *scale, struct lanes_f *min)
 {
 	struct lanes_i both;
@@ -78,7 +78,8 @@ LANES_FN void codes_scale(enum tensor_type t, const uint8_t *p, int b, int sub, 
 		break;
 	case TENSOR_Q3_K:
 	case TENSOR_Q6_K:
-		*scale = lanes_f_mul(codes_half(p + 256, 0), lanes_f_from_i(lanes_i_load_i8((const int8_t *)p + (2 * b + sub) * TILE_ROWS)));
+		*scale =
+		    lanes_f_mul(codes_half(p + 256, 0), lanes_f_from_i(lanes_i_load_i8((const int8_t *)p + (2 * b + sub) * TILE_ROWS)));
 		break;
 	case TENSOR_Q8_K:
 		*scale = lanes_f_load((const float *)(const void *)p);

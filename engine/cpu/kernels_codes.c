@@ -1,6 +1,6 @@
 /* kernels_codes.c: around the products: quantise or interleave activations, unpack codes and scales into panels, decode
  * weights to f32, store results. Compiled once per instruction set. */
-#include "engine/cpu/codes.h"
+#include "engine/cpu/dot.h"
 
 /* Below this a block counts as zero: 127 / amax stays finite, and no model means anything by such values. */
 #define TINY 1e-30f
@@ -31,8 +31,8 @@ LANES_FN struct lanes_i code_of(struct lanes_f x, float inverse)
 	return lanes_i_from_f(lanes_f_max(lanes_f_min(v, lanes_f_set1(127)), lanes_f_set1(-127)));
 }
 
-/* One block of 32 columns. The recipe, the same everywhere: scale = amax / 127; code = round to even (x * (127 / amax)). An infinity
- * or NaN among the values makes the scale NaN, so that it is seen in the result. */
+/* One block of 32 columns. The recipe, the same everywhere: scale = amax / 127; code = round to even (x * (127 / amax)). An
+ * infinity or NaN among the values makes the scale NaN, so that it is seen in the result. */
 LANES_FN float quantize_block(const float *x, int8_t *codes, int32_t sums[2])
 {
 	struct lanes_f a = lanes_f_load(x), b = lanes_f_load(x + LANES), zero = lanes_f_zero();
@@ -68,41 +68,34 @@ static void quantize(const float *x, int64_t stride, int n_tokens, int n_blocks,
 }
 
 /* Types are constants where the loops are, see codes.h. */
-#define FOR_TYPE(t, call)                                                                                                  \
-	switch (t) {                                                                                                       \
-	case TENSOR_Q4_0: call(TENSOR_Q4_0, PLANES_4, 1); break;                                                           \
-	case TENSOR_Q4_1: call(TENSOR_Q4_1, PLANES_4, 1); break;                                                           \
-	case TENSOR_Q5_0: call(TENSOR_Q5_0, PLANES_4_1, 1); break;                                                         \
-	case TENSOR_Q5_1: call(TENSOR_Q5_1, PLANES_4_1, 1); break;                                                         \
-	case TENSOR_Q8_0: call(TENSOR_Q8_0, PLANES_8, 1); break;                                                           \
-	case TENSOR_Q2_K: call(TENSOR_Q2_K, PLANES_2, 2); break;                                                           \
-	case TENSOR_Q3_K: call(TENSOR_Q3_K, PLANES_2_1, 2); break;                                                         \
-	case TENSOR_Q4_K: call(TENSOR_Q4_K, PLANES_4, 1); break;                                                           \
-	case TENSOR_Q5_K: call(TENSOR_Q5_K, PLANES_4_1, 1); break;                                                         \
-	case TENSOR_Q6_K: call(TENSOR_Q6_K, PLANES_4_2, 2); break;                                                         \
-	case TENSOR_Q8_K: call(TENSOR_Q8_K, PLANES_8, 1); break;                                                           \
-	default: break;                                                                                                    \
+/* clang-format off */
+#define FOR_TYPE(t, call)                                                                           \
+	switch (t) {                                                                                    \
+	case TENSOR_Q4_0: call(TENSOR_Q4_0, PLANES_4, 1); break;                                        \
+	case TENSOR_Q4_1: call(TENSOR_Q4_1, PLANES_4, 1); break;                                        \
+	case TENSOR_Q5_0: call(TENSOR_Q5_0, PLANES_4_1, 1); break;                                      \
+	case TENSOR_Q5_1: call(TENSOR_Q5_1, PLANES_4_1, 1); break;                                      \
+	case TENSOR_Q8_0: call(TENSOR_Q8_0, PLANES_8, 1); break;                                        \
+	case TENSOR_Q2_K: call(TENSOR_Q2_K, PLANES_2, 2); break;                                        \
+	case TENSOR_Q3_K: call(TENSOR_Q3_K, PLANES_2_1, 2); break;                                      \
+	case TENSOR_Q4_K: call(TENSOR_Q4_K, PLANES_4, 1); break;                                        \
+	case TENSOR_Q5_K: call(TENSOR_Q5_K, PLANES_4_1, 1); break;                                      \
+	case TENSOR_Q6_K: call(TENSOR_Q6_K, PLANES_4_2, 2); break;                                      \
+	case TENSOR_Q8_K: call(TENSOR_Q8_K, PLANES_8, 1); break;                                        \
+	default: break;                                                                                 \
 	}
+/* clang-format on */
 
-/* AVX2 multiplies eight-bit codes by |w| * sign(w) x and wants them signed. */
-#if defined(ISA_AVX2)
-#define CODES_8_XOR ((int32_t)0x80808080)
-#else
-#define CODES_8_XOR 0
-#endif
-
-LANES_FN void unpack_unit(enum tensor_type t, enum code_planes planes, int subs, const struct packed_type *p, const uint8_t *unit, int n,
-                          uint8_t *codes, float *scales, float *mins)
+LANES_FN void unpack_unit(enum tensor_type t, enum code_planes planes, int subs, const struct packed_type *p,
+                          const uint8_t *unit, int n, uint8_t *codes, float *scales, float *mins)
 {
 	const uint8_t *unit_scales = unit + p->unit_blocks * p->block_bytes;
 
 	for (int b = 0; b < n; b++) {
 		LANES_UNROLL
 		for (int g = 0; g < 8; g++) {
-			struct lanes_i v = codes_vector(planes, unit + b * p->block_bytes, g);
+			struct lanes_i v = dot_codes(CODES_PACKED, planes, unit + b * p->block_bytes, g);
 
-			if (planes == PLANES_8)
-				v = lanes_i_xor(v, lanes_i_set1(CODES_8_XOR));
 			lanes_i_store((int32_t *)(void *)(codes + b * BLOCK_CODES + g * CODE_VECTOR), v);
 		}
 		for (int sub = 0; sub < subs; sub++) {
@@ -116,7 +109,8 @@ LANES_FN void unpack_unit(enum tensor_type t, enum code_planes planes, int subs,
 	}
 }
 
-static void unpack(const struct packed_type *p, const uint8_t *src, int n_tiles, int n_blocks, uint8_t *codes, float *scales, float *mins)
+static void unpack(const struct packed_type *p, const uint8_t *src, int n_tiles, int n_blocks, uint8_t *codes, float *scales,
+                   float *mins)
 {
 	const int ahead = n_blocks / p->unit_blocks * n_tiles * p->unit_bytes;
 
@@ -127,13 +121,14 @@ static void unpack(const struct packed_type *p, const uint8_t *src, int n_tiles,
 
 			for (int i = 0; i < p->unit_bytes; i += 64)
 				__builtin_prefetch(src + ahead + i, 0, 2);
-#define UNPACK(t, planes, subs) unpack_unit(t, planes, subs, p, src, left, codes + (r * CHUNK_BLOCKS + b) * BLOCK_CODES, scales + at, mins + at)
+#define UNPACK(t, planes, subs)                                                                                                \
+	unpack_unit(t, planes, subs, p, src, left, codes + (r * CHUNK_BLOCKS + b) * BLOCK_CODES, scales + at, mins + at)
 			FOR_TYPE(p->type, UNPACK)
 		}
 }
 
-LANES_FN void decode_unit(enum tensor_type t, enum code_planes planes, int subs, const struct packed_type *p, const uint8_t *unit, int n, float *out,
-                          int stride)
+LANES_FN void decode_unit(enum tensor_type t, enum code_planes planes, int subs, const struct packed_type *p,
+                          const uint8_t *unit, int n, float *out, int stride)
 {
 	const uint8_t *unit_scales = unit + p->unit_blocks * p->block_bytes;
 	const struct lanes_i offset = lanes_i_set1(p->offset_shift < 0 ? 0 : 1 << p->offset_shift);
@@ -176,14 +171,12 @@ static void widen(enum tensor_type t, const void *src, int64_t n, float *out)
 {
 	const uint16_t *half = src;
 
-	if (t == TENSOR_F32)
-		memcpy(out, src, (size_t)n * LANES * sizeof(float));
-	else if (t == TENSOR_F16)
-		for (int64_t k = 0; k < n; k++)
-			lanes_f_store(out + k * LANES, lanes_f_load_f16(half + k * LANES));
-	else
-		for (int64_t k = 0; k < n; k++)
-			lanes_f_store(out + k * LANES, lanes_f_load_bf16(half + k * LANES));
+	for (int64_t i = 0; i < n; i += 2, half += 2 * LANES, out += 2 * LANES) {
+		__builtin_prefetch(half + n * LANES, 0, 2);
+		for (int j = 0; j < 2 && i + j < n; j++)
+			lanes_f_store(out + j * LANES,
+			              t == TENSOR_F16 ? lanes_f_load_f16(half + j * LANES) : lanes_f_load_bf16(half + j * LANES));
+	}
 }
 
 LANES_FN void store_lanes(const float *acc, const float *bias, int accumulate, float *out, int n)
@@ -208,9 +201,9 @@ static void store(const float *acc, int n_tokens, int n, const float *bias, int 
 }
 
 const struct codes_kernels ISA_SYMBOL(codes_kernels) = {
-	.quantize = quantize,
-	.unpack = unpack,
-	.decode = decode,
-	.widen = widen,
-	.store = store,
+    .quantize = quantize,
+    .unpack = unpack,
+    .decode = decode,
+    .widen = widen,
+    .store = store,
 };

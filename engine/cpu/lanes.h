@@ -1,12 +1,12 @@
 /* lanes.h: sixteen floats or 32-bit integers at once, for engine/cpu/kernels_*.c only.
  *
- * The Makefile compiles each kernel file once per instruction set with -DISA=<name> and -DISA_<NAME>. A `struct lanes_f` is one
- * register with AVX-512, two with AVX2 and an array elsewhere; the operations give the same bits on all of them (for inputs that
- * are not NaN): each is a single IEEE operation, rounded to nearest even, and only lanes_f_fma fuses. Sums over lanes are taken in one
- * fixed tree. That is what the engine's promise of the same bytes on every processor rests on, so anything added here must keep it.
+ * The Makefile compiles each kernel file once per instruction set with -DISA=<name> and -DISA_<NAME>. A `struct lanes_f` is
+ * one register with AVX-512, two with AVX2 and an array elsewhere; the operations give the same bits on all of them (for
+ * inputs that are not NaN): each is a single IEEE operation, rounded to nearest even, and only lanes_f_fma fuses. Sums over
+ * lanes are taken in one fixed tree. That is what the engine's promise of the same bytes on every processor rests on, so
+ * anything added here must keep it.
  *
- * lanes_f_max(a, b) is a > b ? a : b, and lanes_f_min(a, b) a < b ? a : b: the second operand where one is NaN, as on x86.
- */
+ * lanes_f_max(a, b) is a > b ? a : b, and lanes_f_min(a, b) a < b ? a : b: the second operand where one is NaN, as on x86. */
 #ifndef TOKENMILL_ENGINE_LANES_H
 #define TOKENMILL_ENGINE_LANES_H
 
@@ -30,6 +30,7 @@
 #define LANES_UNROLL _Pragma("GCC unroll 16")
 #endif
 
+/* clang-format off: one line an operation reads as a table */
 #define LANES 16
 #define LANES_FN static inline __attribute__((always_inline, unused))
 
@@ -44,13 +45,34 @@ struct lanes_i {
 #define LF(x) ((struct lanes_f){x})
 #define LI(x) ((struct lanes_i){x})
 
-LANES_FN struct lanes_f lanes_f_zero(void) { return LF(_mm512_setzero_ps()); }
-LANES_FN struct lanes_f lanes_f_set1(float x) { return LF(_mm512_set1_ps(x)); }
-LANES_FN struct lanes_f lanes_f_load(const float *p) { return LF(_mm512_loadu_ps(p)); }
-LANES_FN void lanes_f_store(float *p, struct lanes_f a) { _mm512_storeu_ps(p, a.v); }
-LANES_FN struct lanes_f lanes_f_load_n(const float *p, int n) { return LF(_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p)); }
-LANES_FN void lanes_f_store_n(float *p, struct lanes_f a, int n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), a.v); }
-LANES_FN struct lanes_f lanes_f_load_f16(const uint16_t *p) { return LF(_mm512_cvtph_ps(_mm256_loadu_si256((const void *)p))); }
+LANES_FN struct lanes_f lanes_f_zero(void)
+{
+	return LF(_mm512_setzero_ps());
+}
+LANES_FN struct lanes_f lanes_f_set1(float x)
+{
+	return LF(_mm512_set1_ps(x));
+}
+LANES_FN struct lanes_f lanes_f_load(const float *p)
+{
+	return LF(_mm512_loadu_ps(p));
+}
+LANES_FN void lanes_f_store(float *p, struct lanes_f a)
+{
+	_mm512_storeu_ps(p, a.v);
+}
+LANES_FN struct lanes_f lanes_f_load_n(const float *p, int n)
+{
+	return LF(_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p));
+}
+LANES_FN void lanes_f_store_n(float *p, struct lanes_f a, int n)
+{
+	_mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), a.v);
+}
+LANES_FN struct lanes_f lanes_f_load_f16(const uint16_t *p)
+{
+	return LF(_mm512_cvtph_ps(_mm256_loadu_si256((const void *)p)));
+}
 LANES_FN struct lanes_f lanes_f_load_bf16(const uint16_t *p)
 {
 	return LF(_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)p)), 16)));
@@ -59,15 +81,42 @@ LANES_FN void lanes_f_store_f16(uint16_t *p, struct lanes_f a)
 {
 	_mm256_storeu_si256((void *)p, _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
-LANES_FN struct lanes_f lanes_f_add(struct lanes_f a, struct lanes_f b) { return LF(_mm512_add_ps(a.v, b.v)); }
-LANES_FN struct lanes_f lanes_f_sub(struct lanes_f a, struct lanes_f b) { return LF(_mm512_sub_ps(a.v, b.v)); }
-LANES_FN struct lanes_f lanes_f_mul(struct lanes_f a, struct lanes_f b) { return LF(_mm512_mul_ps(a.v, b.v)); }
-LANES_FN struct lanes_f lanes_f_div(struct lanes_f a, struct lanes_f b) { return LF(_mm512_div_ps(a.v, b.v)); }
-LANES_FN struct lanes_f lanes_f_sqrt(struct lanes_f a) { return LF(_mm512_sqrt_ps(a.v)); }
-LANES_FN struct lanes_f lanes_f_fma(struct lanes_f a, struct lanes_f b, struct lanes_f c) { return LF(_mm512_fmadd_ps(a.v, b.v, c.v)); }
-LANES_FN struct lanes_f lanes_f_max(struct lanes_f a, struct lanes_f b) { return LF(_mm512_max_ps(a.v, b.v)); }
-LANES_FN struct lanes_f lanes_f_min(struct lanes_f a, struct lanes_f b) { return LF(_mm512_min_ps(a.v, b.v)); }
-LANES_FN struct lanes_f lanes_f_abs(struct lanes_f a) { return LF(_mm512_abs_ps(a.v)); }
+LANES_FN struct lanes_f lanes_f_add(struct lanes_f a, struct lanes_f b)
+{
+	return LF(_mm512_add_ps(a.v, b.v));
+}
+LANES_FN struct lanes_f lanes_f_sub(struct lanes_f a, struct lanes_f b)
+{
+	return LF(_mm512_sub_ps(a.v, b.v));
+}
+LANES_FN struct lanes_f lanes_f_mul(struct lanes_f a, struct lanes_f b)
+{
+	return LF(_mm512_mul_ps(a.v, b.v));
+}
+LANES_FN struct lanes_f lanes_f_div(struct lanes_f a, struct lanes_f b)
+{
+	return LF(_mm512_div_ps(a.v, b.v));
+}
+LANES_FN struct lanes_f lanes_f_sqrt(struct lanes_f a)
+{
+	return LF(_mm512_sqrt_ps(a.v));
+}
+LANES_FN struct lanes_f lanes_f_fma(struct lanes_f a, struct lanes_f b, struct lanes_f c)
+{
+	return LF(_mm512_fmadd_ps(a.v, b.v, c.v));
+}
+LANES_FN struct lanes_f lanes_f_max(struct lanes_f a, struct lanes_f b)
+{
+	return LF(_mm512_max_ps(a.v, b.v));
+}
+LANES_FN struct lanes_f lanes_f_min(struct lanes_f a, struct lanes_f b)
+{
+	return LF(_mm512_min_ps(a.v, b.v));
+}
+LANES_FN struct lanes_f lanes_f_abs(struct lanes_f a)
+{
+	return LF(_mm512_abs_ps(a.v));
+}
 LANES_FN struct lanes_f lanes_f_round(struct lanes_f a)
 {
 	return LF(_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
@@ -77,27 +126,84 @@ LANES_FN struct lanes_f lanes_f_if_less(struct lanes_f a, struct lanes_f b, stru
 {
 	return LF(_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ), no.v, yes.v));
 }
-LANES_FN struct lanes_f lanes_f_from_i(struct lanes_i a) { return LF(_mm512_cvtepi32_ps(a.v)); }
-LANES_FN struct lanes_i lanes_i_from_f(struct lanes_f a) { return LI(_mm512_cvtps_epi32(a.v)); }
-LANES_FN struct lanes_f lanes_f_bits(struct lanes_i a) { return LF(_mm512_castsi512_ps(a.v)); }
-LANES_FN struct lanes_i lanes_i_bits(struct lanes_f a) { return LI(_mm512_castps_si512(a.v)); }
-LANES_FN struct lanes_i lanes_i_set1(int32_t x) { return LI(_mm512_set1_epi32(x)); }
-LANES_FN struct lanes_i lanes_i_load(const int32_t *p) { return LI(_mm512_loadu_si512((const void *)p)); }
-LANES_FN void lanes_i_store(int32_t *p, struct lanes_i a) { _mm512_storeu_si512((void *)p, a.v); }
-LANES_FN struct lanes_i lanes_i_load_u8(const uint8_t *p) { return LI(_mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)p))); }
-LANES_FN struct lanes_i lanes_i_load_i8(const int8_t *p) { return LI(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)p))); }
-LANES_FN struct lanes_i lanes_i_add(struct lanes_i a, struct lanes_i b) { return LI(_mm512_add_epi32(a.v, b.v)); }
-LANES_FN struct lanes_i lanes_i_sub(struct lanes_i a, struct lanes_i b) { return LI(_mm512_sub_epi32(a.v, b.v)); }
-LANES_FN struct lanes_i lanes_i_mul(struct lanes_i a, struct lanes_i b) { return LI(_mm512_mullo_epi32(a.v, b.v)); }
-LANES_FN struct lanes_i lanes_i_and(struct lanes_i a, struct lanes_i b) { return LI(_mm512_and_si512(a.v, b.v)); }
-LANES_FN struct lanes_i lanes_i_or(struct lanes_i a, struct lanes_i b) { return LI(_mm512_or_si512(a.v, b.v)); }
-LANES_FN struct lanes_i lanes_i_xor(struct lanes_i a, struct lanes_i b) { return LI(_mm512_xor_si512(a.v, b.v)); }
-LANES_FN struct lanes_i lanes_i_shift_left(struct lanes_i a, int n) { return LI(_mm512_slli_epi32(a.v, (unsigned)n)); }
-LANES_FN struct lanes_i lanes_i_shift_right(struct lanes_i a, int n) { return LI(_mm512_srli_epi32(a.v, (unsigned)n)); }
+LANES_FN struct lanes_f lanes_f_from_i(struct lanes_i a)
+{
+	return LF(_mm512_cvtepi32_ps(a.v));
+}
+LANES_FN struct lanes_i lanes_i_from_f(struct lanes_f a)
+{
+	return LI(_mm512_cvtps_epi32(a.v));
+}
+LANES_FN struct lanes_f lanes_f_bits(struct lanes_i a)
+{
+	return LF(_mm512_castsi512_ps(a.v));
+}
+LANES_FN struct lanes_i lanes_i_bits(struct lanes_f a)
+{
+	return LI(_mm512_castps_si512(a.v));
+}
+LANES_FN struct lanes_i lanes_i_set1(int32_t x)
+{
+	return LI(_mm512_set1_epi32(x));
+}
+LANES_FN struct lanes_i lanes_i_load(const int32_t *p)
+{
+	return LI(_mm512_loadu_si512((const void *)p));
+}
+LANES_FN void lanes_i_store(int32_t *p, struct lanes_i a)
+{
+	_mm512_storeu_si512((void *)p, a.v);
+}
+LANES_FN struct lanes_i lanes_i_load_u8(const uint8_t *p)
+{
+	return LI(_mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)p)));
+}
+LANES_FN struct lanes_i lanes_i_load_i8(const int8_t *p)
+{
+	return LI(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)p)));
+}
+LANES_FN struct lanes_i lanes_i_add(struct lanes_i a, struct lanes_i b)
+{
+	return LI(_mm512_add_epi32(a.v, b.v));
+}
+LANES_FN struct lanes_i lanes_i_sub(struct lanes_i a, struct lanes_i b)
+{
+	return LI(_mm512_sub_epi32(a.v, b.v));
+}
+LANES_FN struct lanes_i lanes_i_mul(struct lanes_i a, struct lanes_i b)
+{
+	return LI(_mm512_mullo_epi32(a.v, b.v));
+}
+LANES_FN struct lanes_i lanes_i_and(struct lanes_i a, struct lanes_i b)
+{
+	return LI(_mm512_and_si512(a.v, b.v));
+}
+LANES_FN struct lanes_i lanes_i_or(struct lanes_i a, struct lanes_i b)
+{
+	return LI(_mm512_or_si512(a.v, b.v));
+}
+LANES_FN struct lanes_i lanes_i_xor(struct lanes_i a, struct lanes_i b)
+{
+	return LI(_mm512_xor_si512(a.v, b.v));
+}
+LANES_FN struct lanes_i lanes_i_shift_left(struct lanes_i a, int n)
+{
+	return LI(_mm512_slli_epi32(a.v, (unsigned)n));
+}
+LANES_FN struct lanes_i lanes_i_shift_right(struct lanes_i a, int n)
+{
+	return LI(_mm512_srli_epi32(a.v, (unsigned)n));
+}
 /* The low 16 bits of each lane. */
-LANES_FN void lanes_i_store_u16(uint16_t *p, struct lanes_i a) { _mm256_storeu_si256((void *)p, _mm512_cvtepi32_epi16(a.v)); }
+LANES_FN void lanes_i_store_u16(uint16_t *p, struct lanes_i a)
+{
+	_mm256_storeu_si256((void *)p, _mm512_cvtepi32_epi16(a.v));
+}
 /* Values must be in -128..127. */
-LANES_FN void lanes_i_store_i8(int8_t *p, struct lanes_i a) { _mm_storeu_si128((void *)p, _mm512_cvtsepi32_epi8(a.v)); }
+LANES_FN void lanes_i_store_i8(int8_t *p, struct lanes_i a)
+{
+	_mm_storeu_si128((void *)p, _mm512_cvtsepi32_epi8(a.v));
+}
 
 LANES_FN float lanes_f_sum(struct lanes_f a)
 {
@@ -128,9 +234,18 @@ struct lanes_i {
 #define LF(a, b) ((struct lanes_f){a, b})
 #define LI(a, b) ((struct lanes_i){a, b})
 
-LANES_FN struct lanes_f lanes_f_zero(void) { return LF(_mm256_setzero_ps(), _mm256_setzero_ps()); }
-LANES_FN struct lanes_f lanes_f_set1(float x) { return LF(_mm256_set1_ps(x), _mm256_set1_ps(x)); }
-LANES_FN struct lanes_f lanes_f_load(const float *p) { return LF(_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)); }
+LANES_FN struct lanes_f lanes_f_zero(void)
+{
+	return LF(_mm256_setzero_ps(), _mm256_setzero_ps());
+}
+LANES_FN struct lanes_f lanes_f_set1(float x)
+{
+	return LF(_mm256_set1_ps(x), _mm256_set1_ps(x));
+}
+LANES_FN struct lanes_f lanes_f_load(const float *p)
+{
+	return LF(_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8));
+}
 LANES_FN void lanes_f_store(float *p, struct lanes_f a)
 {
 	_mm256_storeu_ps(p, a.lo);
@@ -166,17 +281,38 @@ LANES_FN void lanes_f_store_f16(uint16_t *p, struct lanes_f a)
 	_mm_storeu_si128((void *)p, _mm256_cvtps_ph(a.lo, _MM_FROUND_TO_NEAREST_INT));
 	_mm_storeu_si128((void *)(p + 8), _mm256_cvtps_ph(a.hi, _MM_FROUND_TO_NEAREST_INT));
 }
-LANES_FN struct lanes_f lanes_f_add(struct lanes_f a, struct lanes_f b) { return LF(_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)); }
-LANES_FN struct lanes_f lanes_f_sub(struct lanes_f a, struct lanes_f b) { return LF(_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)); }
-LANES_FN struct lanes_f lanes_f_mul(struct lanes_f a, struct lanes_f b) { return LF(_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)); }
-LANES_FN struct lanes_f lanes_f_div(struct lanes_f a, struct lanes_f b) { return LF(_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)); }
-LANES_FN struct lanes_f lanes_f_sqrt(struct lanes_f a) { return LF(_mm256_sqrt_ps(a.lo), _mm256_sqrt_ps(a.hi)); }
+LANES_FN struct lanes_f lanes_f_add(struct lanes_f a, struct lanes_f b)
+{
+	return LF(_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi));
+}
+LANES_FN struct lanes_f lanes_f_sub(struct lanes_f a, struct lanes_f b)
+{
+	return LF(_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi));
+}
+LANES_FN struct lanes_f lanes_f_mul(struct lanes_f a, struct lanes_f b)
+{
+	return LF(_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi));
+}
+LANES_FN struct lanes_f lanes_f_div(struct lanes_f a, struct lanes_f b)
+{
+	return LF(_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi));
+}
+LANES_FN struct lanes_f lanes_f_sqrt(struct lanes_f a)
+{
+	return LF(_mm256_sqrt_ps(a.lo), _mm256_sqrt_ps(a.hi));
+}
 LANES_FN struct lanes_f lanes_f_fma(struct lanes_f a, struct lanes_f b, struct lanes_f c)
 {
 	return LF(_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi));
 }
-LANES_FN struct lanes_f lanes_f_max(struct lanes_f a, struct lanes_f b) { return LF(_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)); }
-LANES_FN struct lanes_f lanes_f_min(struct lanes_f a, struct lanes_f b) { return LF(_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)); }
+LANES_FN struct lanes_f lanes_f_max(struct lanes_f a, struct lanes_f b)
+{
+	return LF(_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi));
+}
+LANES_FN struct lanes_f lanes_f_min(struct lanes_f a, struct lanes_f b)
+{
+	return LF(_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi));
+}
 LANES_FN struct lanes_f lanes_f_abs(struct lanes_f a)
 {
 	__m256 m = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
@@ -193,11 +329,26 @@ LANES_FN struct lanes_f lanes_f_if_less(struct lanes_f a, struct lanes_f b, stru
 	return LF(_mm256_blendv_ps(no.lo, yes.lo, _mm256_cmp_ps(a.lo, b.lo, _CMP_LT_OQ)),
 	          _mm256_blendv_ps(no.hi, yes.hi, _mm256_cmp_ps(a.hi, b.hi, _CMP_LT_OQ)));
 }
-LANES_FN struct lanes_f lanes_f_from_i(struct lanes_i a) { return LF(_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)); }
-LANES_FN struct lanes_i lanes_i_from_f(struct lanes_f a) { return LI(_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi)); }
-LANES_FN struct lanes_f lanes_f_bits(struct lanes_i a) { return LF(_mm256_castsi256_ps(a.lo), _mm256_castsi256_ps(a.hi)); }
-LANES_FN struct lanes_i lanes_i_bits(struct lanes_f a) { return LI(_mm256_castps_si256(a.lo), _mm256_castps_si256(a.hi)); }
-LANES_FN struct lanes_i lanes_i_set1(int32_t x) { return LI(_mm256_set1_epi32(x), _mm256_set1_epi32(x)); }
+LANES_FN struct lanes_f lanes_f_from_i(struct lanes_i a)
+{
+	return LF(_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi));
+}
+LANES_FN struct lanes_i lanes_i_from_f(struct lanes_f a)
+{
+	return LI(_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi));
+}
+LANES_FN struct lanes_f lanes_f_bits(struct lanes_i a)
+{
+	return LF(_mm256_castsi256_ps(a.lo), _mm256_castsi256_ps(a.hi));
+}
+LANES_FN struct lanes_i lanes_i_bits(struct lanes_f a)
+{
+	return LI(_mm256_castps_si256(a.lo), _mm256_castps_si256(a.hi));
+}
+LANES_FN struct lanes_i lanes_i_set1(int32_t x)
+{
+	return LI(_mm256_set1_epi32(x), _mm256_set1_epi32(x));
+}
 LANES_FN struct lanes_i lanes_i_load(const int32_t *p)
 {
 	return LI(_mm256_loadu_si256((const void *)p), _mm256_loadu_si256((const void *)(p + 8)));
@@ -209,23 +360,46 @@ LANES_FN void lanes_i_store(int32_t *p, struct lanes_i a)
 }
 LANES_FN struct lanes_i lanes_i_load_u8(const uint8_t *p)
 {
-	return LI(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)p)), _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)(p + 8))));
+	return LI(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)p)),
+	          _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)(p + 8))));
 }
 LANES_FN struct lanes_i lanes_i_load_i8(const int8_t *p)
 {
-	return LI(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)p)), _mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)(p + 8))));
+	return LI(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)p)),
+	          _mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)(p + 8))));
 }
-LANES_FN struct lanes_i lanes_i_add(struct lanes_i a, struct lanes_i b) { return LI(_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)); }
-LANES_FN struct lanes_i lanes_i_sub(struct lanes_i a, struct lanes_i b) { return LI(_mm256_sub_epi32(a.lo, b.lo), _mm256_sub_epi32(a.hi, b.hi)); }
+LANES_FN struct lanes_i lanes_i_add(struct lanes_i a, struct lanes_i b)
+{
+	return LI(_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi));
+}
+LANES_FN struct lanes_i lanes_i_sub(struct lanes_i a, struct lanes_i b)
+{
+	return LI(_mm256_sub_epi32(a.lo, b.lo), _mm256_sub_epi32(a.hi, b.hi));
+}
 LANES_FN struct lanes_i lanes_i_mul(struct lanes_i a, struct lanes_i b)
 {
 	return LI(_mm256_mullo_epi32(a.lo, b.lo), _mm256_mullo_epi32(a.hi, b.hi));
 }
-LANES_FN struct lanes_i lanes_i_and(struct lanes_i a, struct lanes_i b) { return LI(_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)); }
-LANES_FN struct lanes_i lanes_i_or(struct lanes_i a, struct lanes_i b) { return LI(_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)); }
-LANES_FN struct lanes_i lanes_i_xor(struct lanes_i a, struct lanes_i b) { return LI(_mm256_xor_si256(a.lo, b.lo), _mm256_xor_si256(a.hi, b.hi)); }
-LANES_FN struct lanes_i lanes_i_shift_left(struct lanes_i a, int n) { return LI(_mm256_slli_epi32(a.lo, n), _mm256_slli_epi32(a.hi, n)); }
-LANES_FN struct lanes_i lanes_i_shift_right(struct lanes_i a, int n) { return LI(_mm256_srli_epi32(a.lo, n), _mm256_srli_epi32(a.hi, n)); }
+LANES_FN struct lanes_i lanes_i_and(struct lanes_i a, struct lanes_i b)
+{
+	return LI(_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi));
+}
+LANES_FN struct lanes_i lanes_i_or(struct lanes_i a, struct lanes_i b)
+{
+	return LI(_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi));
+}
+LANES_FN struct lanes_i lanes_i_xor(struct lanes_i a, struct lanes_i b)
+{
+	return LI(_mm256_xor_si256(a.lo, b.lo), _mm256_xor_si256(a.hi, b.hi));
+}
+LANES_FN struct lanes_i lanes_i_shift_left(struct lanes_i a, int n)
+{
+	return LI(_mm256_slli_epi32(a.lo, n), _mm256_slli_epi32(a.hi, n));
+}
+LANES_FN struct lanes_i lanes_i_shift_right(struct lanes_i a, int n)
+{
+	return LI(_mm256_srli_epi32(a.lo, n), _mm256_srli_epi32(a.hi, n));
+}
 LANES_FN void lanes_i_store_u16(uint16_t *p, struct lanes_i a)
 {
 	__m256i m = _mm256_set1_epi32(0xffff);
@@ -265,12 +439,12 @@ struct lanes_f {
 struct lanes_i {
 	int32_t v[LANES];
 };
-#define LANES_EACH(type, expr)                                                                                             \
-	do {                                                                                                               \
-		struct type r_;                                                                                            \
-		for (int i = 0; i < LANES; i++)                                                                            \
-			r_.v[i] = (expr);                                                                                  \
-		return r_;                                                                                                 \
+#define LANES_EACH(type, expr)                                                                                                 \
+	do {                                                                                                                       \
+		struct type r_;                                                                                                        \
+		for (int i = 0; i < LANES; i++)                                                                                        \
+			r_.v[i] = (expr);                                                                                                  \
+		return r_;                                                                                                             \
 	} while (0)
 
 LANES_FN float lanes_float_of_bits(uint32_t u)
@@ -311,54 +485,156 @@ LANES_FN uint16_t lanes_f16_of_float(float f)
 	return (uint16_t)(sign | ((a - 0x38000000 + 0xfff + (a >> 13 & 1)) >> 13));
 }
 
-LANES_FN struct lanes_f lanes_f_zero(void) { return (struct lanes_f){{0}}; }
-LANES_FN struct lanes_f lanes_f_set1(float x) { LANES_EACH(lanes_f, x); }
-LANES_FN struct lanes_f lanes_f_load(const float *p) { LANES_EACH(lanes_f, p[i]); }
-LANES_FN void lanes_f_store(float *p, struct lanes_f a) { memcpy(p, a.v, sizeof(a.v)); }
-LANES_FN struct lanes_f lanes_f_load_n(const float *p, int n) { LANES_EACH(lanes_f, i < n ? p[i] : 0); }
-LANES_FN void lanes_f_store_n(float *p, struct lanes_f a, int n) { memcpy(p, a.v, (size_t)n * sizeof(float)); }
-LANES_FN struct lanes_f lanes_f_load_f16(const uint16_t *p) { LANES_EACH(lanes_f, lanes_float_of_f16(p[i])); }
-LANES_FN struct lanes_f lanes_f_load_bf16(const uint16_t *p) { LANES_EACH(lanes_f, lanes_float_of_bits((uint32_t)p[i] << 16)); }
+LANES_FN struct lanes_f lanes_f_zero(void)
+{
+	return (struct lanes_f){{0}};
+}
+LANES_FN struct lanes_f lanes_f_set1(float x)
+{
+	LANES_EACH(lanes_f, x);
+}
+LANES_FN struct lanes_f lanes_f_load(const float *p)
+{
+	LANES_EACH(lanes_f, p[i]);
+}
+LANES_FN void lanes_f_store(float *p, struct lanes_f a)
+{
+	memcpy(p, a.v, sizeof(a.v));
+}
+LANES_FN struct lanes_f lanes_f_load_n(const float *p, int n)
+{
+	LANES_EACH(lanes_f, i < n ? p[i] : 0);
+}
+LANES_FN void lanes_f_store_n(float *p, struct lanes_f a, int n)
+{
+	memcpy(p, a.v, (size_t)n * sizeof(float));
+}
+LANES_FN struct lanes_f lanes_f_load_f16(const uint16_t *p)
+{
+	LANES_EACH(lanes_f, lanes_float_of_f16(p[i]));
+}
+LANES_FN struct lanes_f lanes_f_load_bf16(const uint16_t *p)
+{
+	LANES_EACH(lanes_f, lanes_float_of_bits((uint32_t)p[i] << 16));
+}
 LANES_FN void lanes_f_store_f16(uint16_t *p, struct lanes_f a)
 {
 	for (int i = 0; i < LANES; i++)
 		p[i] = lanes_f16_of_float(a.v[i]);
 }
-LANES_FN struct lanes_f lanes_f_add(struct lanes_f a, struct lanes_f b) { LANES_EACH(lanes_f, a.v[i] + b.v[i]); }
-LANES_FN struct lanes_f lanes_f_sub(struct lanes_f a, struct lanes_f b) { LANES_EACH(lanes_f, a.v[i] - b.v[i]); }
-LANES_FN struct lanes_f lanes_f_mul(struct lanes_f a, struct lanes_f b) { LANES_EACH(lanes_f, a.v[i] * b.v[i]); }
-LANES_FN struct lanes_f lanes_f_div(struct lanes_f a, struct lanes_f b) { LANES_EACH(lanes_f, a.v[i] / b.v[i]); }
-LANES_FN struct lanes_f lanes_f_sqrt(struct lanes_f a) { LANES_EACH(lanes_f, sqrtf(a.v[i])); }
-LANES_FN struct lanes_f lanes_f_fma(struct lanes_f a, struct lanes_f b, struct lanes_f c) { LANES_EACH(lanes_f, fmaf(a.v[i], b.v[i], c.v[i])); }
-LANES_FN struct lanes_f lanes_f_max(struct lanes_f a, struct lanes_f b) { LANES_EACH(lanes_f, a.v[i] > b.v[i] ? a.v[i] : b.v[i]); }
-LANES_FN struct lanes_f lanes_f_min(struct lanes_f a, struct lanes_f b) { LANES_EACH(lanes_f, a.v[i] < b.v[i] ? a.v[i] : b.v[i]); }
-LANES_FN struct lanes_f lanes_f_abs(struct lanes_f a) { LANES_EACH(lanes_f, fabsf(a.v[i])); }
-LANES_FN struct lanes_f lanes_f_round(struct lanes_f a) { LANES_EACH(lanes_f, nearbyintf(a.v[i])); }
+LANES_FN struct lanes_f lanes_f_add(struct lanes_f a, struct lanes_f b)
+{
+	LANES_EACH(lanes_f, a.v[i] + b.v[i]);
+}
+LANES_FN struct lanes_f lanes_f_sub(struct lanes_f a, struct lanes_f b)
+{
+	LANES_EACH(lanes_f, a.v[i] - b.v[i]);
+}
+LANES_FN struct lanes_f lanes_f_mul(struct lanes_f a, struct lanes_f b)
+{
+	LANES_EACH(lanes_f, a.v[i] * b.v[i]);
+}
+LANES_FN struct lanes_f lanes_f_div(struct lanes_f a, struct lanes_f b)
+{
+	LANES_EACH(lanes_f, a.v[i] / b.v[i]);
+}
+LANES_FN struct lanes_f lanes_f_sqrt(struct lanes_f a)
+{
+	LANES_EACH(lanes_f, sqrtf(a.v[i]));
+}
+LANES_FN struct lanes_f lanes_f_fma(struct lanes_f a, struct lanes_f b, struct lanes_f c)
+{
+	LANES_EACH(lanes_f, fmaf(a.v[i], b.v[i], c.v[i]));
+}
+LANES_FN struct lanes_f lanes_f_max(struct lanes_f a, struct lanes_f b)
+{
+	LANES_EACH(lanes_f, a.v[i] > b.v[i] ? a.v[i] : b.v[i]);
+}
+LANES_FN struct lanes_f lanes_f_min(struct lanes_f a, struct lanes_f b)
+{
+	LANES_EACH(lanes_f, a.v[i] < b.v[i] ? a.v[i] : b.v[i]);
+}
+LANES_FN struct lanes_f lanes_f_abs(struct lanes_f a)
+{
+	LANES_EACH(lanes_f, fabsf(a.v[i]));
+}
+LANES_FN struct lanes_f lanes_f_round(struct lanes_f a)
+{
+	LANES_EACH(lanes_f, nearbyintf(a.v[i]));
+}
 LANES_FN struct lanes_f lanes_f_if_less(struct lanes_f a, struct lanes_f b, struct lanes_f yes, struct lanes_f no)
 {
 	LANES_EACH(lanes_f, a.v[i] < b.v[i] ? yes.v[i] : no.v[i]);
 }
-LANES_FN struct lanes_f lanes_f_from_i(struct lanes_i a) { LANES_EACH(lanes_f, (float)a.v[i]); }
+LANES_FN struct lanes_f lanes_f_from_i(struct lanes_i a)
+{
+	LANES_EACH(lanes_f, (float)a.v[i]);
+}
 /* What does not fit (and NaN) becomes INT32_MIN, as on x86. */
 LANES_FN struct lanes_i lanes_i_from_f(struct lanes_f a)
 {
 	LANES_EACH(lanes_i, a.v[i] >= -0x1p31f && a.v[i] < 0x1p31f ? (int32_t)nearbyintf(a.v[i]) : INT32_MIN);
 }
-LANES_FN struct lanes_f lanes_f_bits(struct lanes_i a) { LANES_EACH(lanes_f, lanes_float_of_bits((uint32_t)a.v[i])); }
-LANES_FN struct lanes_i lanes_i_bits(struct lanes_f a) { LANES_EACH(lanes_i, (int32_t)lanes_bits_of_float(a.v[i])); }
-LANES_FN struct lanes_i lanes_i_set1(int32_t x) { LANES_EACH(lanes_i, x); }
-LANES_FN struct lanes_i lanes_i_load(const int32_t *p) { LANES_EACH(lanes_i, p[i]); }
-LANES_FN void lanes_i_store(int32_t *p, struct lanes_i a) { memcpy(p, a.v, sizeof(a.v)); }
-LANES_FN struct lanes_i lanes_i_load_u8(const uint8_t *p) { LANES_EACH(lanes_i, p[i]); }
-LANES_FN struct lanes_i lanes_i_load_i8(const int8_t *p) { LANES_EACH(lanes_i, p[i]); }
-LANES_FN struct lanes_i lanes_i_add(struct lanes_i a, struct lanes_i b) { LANES_EACH(lanes_i, (int32_t)((uint32_t)a.v[i] + (uint32_t)b.v[i])); }
-LANES_FN struct lanes_i lanes_i_sub(struct lanes_i a, struct lanes_i b) { LANES_EACH(lanes_i, (int32_t)((uint32_t)a.v[i] - (uint32_t)b.v[i])); }
-LANES_FN struct lanes_i lanes_i_mul(struct lanes_i a, struct lanes_i b) { LANES_EACH(lanes_i, (int32_t)((uint32_t)a.v[i] * (uint32_t)b.v[i])); }
-LANES_FN struct lanes_i lanes_i_and(struct lanes_i a, struct lanes_i b) { LANES_EACH(lanes_i, a.v[i] & b.v[i]); }
-LANES_FN struct lanes_i lanes_i_or(struct lanes_i a, struct lanes_i b) { LANES_EACH(lanes_i, a.v[i] | b.v[i]); }
-LANES_FN struct lanes_i lanes_i_xor(struct lanes_i a, struct lanes_i b) { LANES_EACH(lanes_i, a.v[i] ^ b.v[i]); }
-LANES_FN struct lanes_i lanes_i_shift_left(struct lanes_i a, int n) { LANES_EACH(lanes_i, (int32_t)((uint32_t)a.v[i] << n)); }
-LANES_FN struct lanes_i lanes_i_shift_right(struct lanes_i a, int n) { LANES_EACH(lanes_i, (int32_t)((uint32_t)a.v[i] >> n)); }
+LANES_FN struct lanes_f lanes_f_bits(struct lanes_i a)
+{
+	LANES_EACH(lanes_f, lanes_float_of_bits((uint32_t)a.v[i]));
+}
+LANES_FN struct lanes_i lanes_i_bits(struct lanes_f a)
+{
+	LANES_EACH(lanes_i, (int32_t)lanes_bits_of_float(a.v[i]));
+}
+LANES_FN struct lanes_i lanes_i_set1(int32_t x)
+{
+	LANES_EACH(lanes_i, x);
+}
+LANES_FN struct lanes_i lanes_i_load(const int32_t *p)
+{
+	LANES_EACH(lanes_i, p[i]);
+}
+LANES_FN void lanes_i_store(int32_t *p, struct lanes_i a)
+{
+	memcpy(p, a.v, sizeof(a.v));
+}
+LANES_FN struct lanes_i lanes_i_load_u8(const uint8_t *p)
+{
+	LANES_EACH(lanes_i, p[i]);
+}
+LANES_FN struct lanes_i lanes_i_load_i8(const int8_t *p)
+{
+	LANES_EACH(lanes_i, p[i]);
+}
+LANES_FN struct lanes_i lanes_i_add(struct lanes_i a, struct lanes_i b)
+{
+	LANES_EACH(lanes_i, (int32_t)((uint32_t)a.v[i] + (uint32_t)b.v[i]));
+}
+LANES_FN struct lanes_i lanes_i_sub(struct lanes_i a, struct lanes_i b)
+{
+	LANES_EACH(lanes_i, (int32_t)((uint32_t)a.v[i] - (uint32_t)b.v[i]));
+}
+LANES_FN struct lanes_i lanes_i_mul(struct lanes_i a, struct lanes_i b)
+{
+	LANES_EACH(lanes_i, (int32_t)((uint32_t)a.v[i] * (uint32_t)b.v[i]));
+}
+LANES_FN struct lanes_i lanes_i_and(struct lanes_i a, struct lanes_i b)
+{
+	LANES_EACH(lanes_i, a.v[i] & b.v[i]);
+}
+LANES_FN struct lanes_i lanes_i_or(struct lanes_i a, struct lanes_i b)
+{
+	LANES_EACH(lanes_i, a.v[i] | b.v[i]);
+}
+LANES_FN struct lanes_i lanes_i_xor(struct lanes_i a, struct lanes_i b)
+{
+	LANES_EACH(lanes_i, a.v[i] ^ b.v[i]);
+}
+LANES_FN struct lanes_i lanes_i_shift_left(struct lanes_i a, int n)
+{
+	LANES_EACH(lanes_i, (int32_t)((uint32_t)a.v[i] << n));
+}
+LANES_FN struct lanes_i lanes_i_shift_right(struct lanes_i a, int n)
+{
+	LANES_EACH(lanes_i, (int32_t)((uint32_t)a.v[i] >> n));
+}
 LANES_FN void lanes_i_store_u16(uint16_t *p, struct lanes_i a)
 {
 	for (int i = 0; i < LANES; i++)
@@ -385,6 +661,8 @@ LANES_FN float lanes_f_max_over(struct lanes_f a)
 }
 
 #endif
+
+/* clang-format on */
 
 /* Round to nearest even; a NaN stays one (its quiet bit is set so that cutting its low bits cannot make an infinity). */
 LANES_FN void lanes_f_store_bf16(uint16_t *p, struct lanes_f a)

@@ -1,13 +1,14 @@
 /* matmul.c: driver of the matrix products: packs weights, shares the work of one cpu_linear over the threads.
  *
- * A run has two phases with a barrier between them. First the rows of x are packed in groups (packed.h): quantised, or interleaved as
- * they are, or both if the weights ask for both. Then threads take items, an item being a few panels of one output and a range of
- * groups:
+ * A run has two phases with a barrier between them. First the rows of x are packed in groups (packed.h): quantised, or
+ * interleaved as they are, or both if the weights ask for both. Then threads take items, an item being a few panels of one
+ * output and a range of groups:
  *
- *     for each chunk of columns:  unpack the panel's chunk into the thread's scratch;  for each group: register tiles, sums to scratch
- *     store the sums (bias, residual)
+ *     for each chunk of columns:  unpack the panel's chunk into the thread's scratch;  for each group: register tiles, sums to
+ * scratch store the sums (bias, residual)
  *
- * so that weights are read from memory once per item and unpacked once for all its tokens; meanwhile the next chunk is fetched. */
+ * so that weights are read from memory once per item and unpacked once for all its tokens; meanwhile the next chunk is
+ * fetched. */
 #include "engine/cpu/matmul.h"
 
 #include <stdlib.h>
@@ -17,7 +18,7 @@
 #include "engine/cpu/packed.h"
 
 enum {
-	ITEM_TOKENS = 256, /* most tokens of an item: their sums stay in the L2 cache */
+	ITEM_TOKENS = 528, /* most tokens of an item: their sums stay in the L2 cache */
 	ITEMS_PER_THREAD = 4,
 	ITEM_PANELS = 8,   /* most panels of an item */
 	SPLIT_TOKENS = 32, /* fewest tokens that pay for unpacking a panel once more */
@@ -42,6 +43,7 @@ struct cpu_matmul {
 	struct workers *workers;
 	const struct matmul_kernels *kernels;
 	const struct codes_kernels *codes;
+	const struct stream_kernels *stream;
 	enum engine_math math;
 	int64_t max_rows, max_in;
 	struct packed_x x; /* at the workspace */
@@ -58,11 +60,12 @@ static int find_kernels(struct cpu_matmul *m, const char *isa)
 		const char *name;
 		const struct matmul_kernels *kernels;
 		const struct codes_kernels *codes;
+		const struct stream_kernels *stream;
 	} all[] = {
-		{"generic", &matmul_kernels_generic, &codes_kernels_generic},
+		{"generic", &matmul_kernels_generic, &codes_kernels_generic, &stream_kernels_generic},
 #if defined(__x86_64__)
-		{"avx2", &matmul_kernels_avx2, &codes_kernels_avx2},
-		{"avx512", &matmul_kernels_avx512, &codes_kernels_avx512},
+		{"avx2", &matmul_kernels_avx2, &codes_kernels_avx2, &stream_kernels_avx2},
+		{"avx512", &matmul_kernels_avx512, &codes_kernels_avx512, &stream_kernels_avx512},
 #endif
 	};
 
@@ -70,6 +73,7 @@ static int find_kernels(struct cpu_matmul *m, const char *isa)
 		if (strcmp(all[i].name, isa) == 0) {
 			m->kernels = all[i].kernels;
 			m->codes = all[i].codes;
+			m->stream = all[i].stream;
 			return 0;
 		}
 	return -1;
@@ -151,19 +155,20 @@ static int check_tensor(const struct cpu_matmul *m, const struct tensor *t, cons
 	size_t row_bytes;
 
 	if (!type)
-		return err_set(err, ERR_MODEL, "tensor %s: type %s (%d) is not supported in a matrix", t->name, tensor_type_name(t->type), (int)t->type);
+		return err_set(err, ERR_MODEL, "tensor %s: type %s (%d) is not supported in a matrix", t->name,
+		               tensor_type_name(t->type), (int)t->type);
 	if (t->n_dims != 2 || t->shape[0] < 1 || t->shape[1] < 1)
 		return err_set(err, ERR_MODEL, "tensor %s has %d dimensions, a matrix is expected", t->name, t->n_dims);
 	if (t->shape[1] > m->max_in)
-		return err_set(err, ERR_MODEL, "tensor %s has %lld columns, this model's widest vector is %lld", t->name, (long long)t->shape[1],
-		               (long long)m->max_in);
+		return err_set(err, ERR_MODEL, "tensor %s has %lld columns, this model's widest vector is %lld", t->name,
+		               (long long)t->shape[1], (long long)m->max_in);
 	row_bytes = tensor_row_bytes(t->type, t->shape[1]);
 	if (!row_bytes)
-		return err_set(err, ERR_MODEL, "tensor %s has %lld columns, type %s needs a multiple of %d", t->name, (long long)t->shape[1],
-		               tensor_type_name(t->type), tensor_type_block(t->type));
+		return err_set(err, ERR_MODEL, "tensor %s has %lld columns, type %s needs a multiple of %d", t->name,
+		               (long long)t->shape[1], tensor_type_name(t->type), tensor_type_block(t->type));
 	if (!t->data || t->n_bytes / row_bytes < (size_t)t->shape[0])
-		return err_set(err, ERR_MODEL, "tensor %s has %zu bytes, %lld rows of %zu are expected", t->name, t->data ? t->n_bytes : 0,
-		               (long long)t->shape[0], row_bytes);
+		return err_set(err, ERR_MODEL, "tensor %s has %zu bytes, %lld rows of %zu are expected", t->name,
+		               t->data ? t->n_bytes : 0, (long long)t->shape[0], row_bytes);
 	return 0;
 }
 
@@ -203,9 +208,18 @@ void cpu_weight_free(struct cpu_weight *w)
 	free(w);
 }
 
-size_t cpu_weight_bytes(const struct cpu_weight *w) { return w->bytes; }
-int64_t cpu_weight_n_out(const struct cpu_weight *w) { return w->n_out; }
-int64_t cpu_weight_n_in(const struct cpu_weight *w) { return w->n_in; }
+size_t cpu_weight_bytes(const struct cpu_weight *w)
+{
+	return w->bytes;
+}
+int64_t cpu_weight_n_out(const struct cpu_weight *w)
+{
+	return w->n_out;
+}
+int64_t cpu_weight_n_in(const struct cpu_weight *w)
+{
+	return w->n_in;
+}
 
 /* Rows of x cut into groups as equal as can be. */
 struct grouping {
@@ -231,7 +245,7 @@ struct linear_job {
 	struct grouping codes, floats; /* n_groups 0: no weight needs it */
 	size_t n_items[2];             /* of the two phases */
 	int64_t panels_per_item;
-	int splits;                    /* an item's groups are shared by this many items */
+	int splits; /* an item's groups are shared by this many items */
 	struct work_counter next[2];
 };
 
@@ -251,7 +265,9 @@ static struct packed_x packed_at(const struct linear_job *job, int64_t row, int6
 	const struct packed_x *x = &job->m->x;
 	int64_t at = (k * job->n_rows + row * n_cols) / BLOCK_COLS;
 
-	return (struct packed_x){x->codes + at * 8, x->scale + at, {x->neg_sum[0] + at, x->neg_sum[1] + 2 * at},
+	return (struct packed_x){x->codes + at * 8,
+	                         x->scale + at,
+	                         {x->neg_sum[0] + at, x->neg_sum[1] + 2 * at},
 	                         {x->min_sum[0] + at, x->min_sum[1] + 2 * at}};
 }
 
@@ -298,7 +314,8 @@ static void pack_x(const struct linear_job *job, size_t item)
 }
 
 /* acc = panel times the rows of groups g0 .. g1-1 */
-static void integer_panel(const struct linear_job *job, const struct cpu_weight *w, int64_t panel, int g0, int g1, struct scratch *s)
+static void integer_panel(const struct linear_job *job, const struct cpu_weight *w, int64_t panel, int g0, int g1,
+                          struct scratch *s)
 {
 	const struct cpu_matmul *m = job->m;
 	const int n_tiles = panel_tiles(w, panel), step = m->kernels->tiles;
@@ -310,7 +327,8 @@ static void integer_panel(const struct linear_job *job, const struct cpu_weight 
 
 		a.n_blocks = (int)(n / BLOCK_COLS);
 		a.first = k == 0;
-		m->codes->unpack(w->type, panel_at(w, panel) + packed_offset(w->type, n_tiles, k), n_tiles, a.n_blocks, s->codes, s->scales, s->mins);
+		m->codes->unpack(w->type, panel_at(w, panel) + packed_offset(w->type, n_tiles, k), n_tiles, a.n_blocks, s->codes,
+		                 s->scales, s->mins);
 		for (int r0 = 0; r0 < n_tiles; r0 += step) {
 			for (int i = 0; i < step; i++) {
 				int r = r0 + i < n_tiles ? r0 + i : 0;
@@ -331,7 +349,8 @@ static void integer_panel(const struct linear_job *job, const struct cpu_weight 
 }
 
 /* n columns of a panel from k on as f32 [n][n_tiles * 16], in scratch or where they are */
-static const float *float_weights(const struct cpu_matmul *m, const struct cpu_weight *w, int64_t panel, int64_t k, int64_t n, float *scratch)
+static const float *float_weights(const struct cpu_matmul *m, const struct cpu_weight *w, int64_t panel, int64_t k, int64_t n,
+                                  float *scratch)
 {
 	const int n_tiles = panel_tiles(w, panel), width = n_tiles * TILE_ROWS;
 	const uint8_t *src = panel_at(w, panel) + packed_offset(w->type, n_tiles, k);
@@ -346,7 +365,8 @@ static const float *float_weights(const struct cpu_matmul *m, const struct cpu_w
 	return scratch;
 }
 
-static void float_panel(const struct linear_job *job, const struct cpu_weight *w, int64_t panel, int g0, int g1, struct scratch *s)
+static void float_panel(const struct linear_job *job, const struct cpu_weight *w, int64_t panel, int g0, int g1,
+                        struct scratch *s)
 {
 	const struct cpu_matmul *m = job->m;
 	const int n_tiles = panel_tiles(w, panel), step = m->kernels->float_tiles;
@@ -371,6 +391,42 @@ static void float_panel(const struct linear_job *job, const struct cpu_weight *w
 			}
 		}
 	}
+}
+
+/* The same for a few rows without unpacking. */
+static void stream_panel(const struct linear_job *job, const struct cpu_weight *w, int64_t panel, int g0, int g1,
+                         struct scratch *s)
+{
+	const struct cpu_matmul *m = job->m;
+	const int integer = is_integer(m, w);
+	const struct grouping *groups = integer ? &job->codes : &job->floats;
+	const int64_t most = integer ? CHUNK_COLS : FLOAT_CHUNK_COLS, row0 = group_start(groups, g0);
+	struct stream_args a = {.type = w->type, .n_tiles = panel_tiles(w, panel)};
+
+	for (int64_t k = 0; k < w->n_in; k += most) {
+		int64_t n = chunk_size(k, w->n_in, most);
+
+		a.src = panel_at(w, panel) + packed_offset(w->type, a.n_tiles, k);
+		a.n_cols = (int)n;
+		a.first = k == 0;
+		for (int g = g0; g < g1; g++) {
+			int64_t row = group_start(groups, g), T = group_start(groups, g + 1) - row;
+
+			if (integer)
+				a.x = packed_at(job, row, k, n);
+			else
+				a.x_floats = floats_at(job, row, k, n);
+			a.acc = s->acc + (row - row0) * PANEL_ROWS;
+			m->stream->find(w->type->type, (int)T)(&a);
+		}
+	}
+}
+
+static int is_streamed(const struct linear_job *job, const struct cpu_weight *w)
+{
+	const struct cpu_matmul *m = job->m;
+
+	return is_integer(m, w) ? job->n_rows <= m->stream->rows : !w->type->planes && job->n_rows <= m->stream->float_rows;
 }
 
 static size_t n_items_of(const struct linear_job *job, const struct cpu_weight *w)
@@ -402,12 +458,14 @@ static void linear_item(const struct linear_job *job, size_t item, struct scratc
 	for (; panel < end; panel++) {
 		int64_t first = panel * PANEL_ROWS, n = o->w->n_out - first;
 
-		if (integer)
+		if (is_streamed(job, o->w))
+			stream_panel(job, o->w, panel, g0, g1, s);
+		else if (integer)
 			integer_panel(job, o->w, panel, g0, g1, s);
 		else
 			float_panel(job, o->w, panel, g0, g1, s);
-		m->codes->store(s->acc, (int)n_rows, (int)(n < PANEL_ROWS ? n : PANEL_ROWS), o->bias ? o->bias + first : NULL, o->accumulate,
-		                o->out + row0 * o->w->n_out + first, o->w->n_out);
+		m->codes->store(s->acc, (int)n_rows, (int)(n < PANEL_ROWS ? n : PANEL_ROWS), o->bias ? o->bias + first : NULL,
+		                o->accumulate, o->out + row0 * o->w->n_out + first, o->w->n_out);
 	}
 }
 
@@ -423,12 +481,13 @@ static void linear_run(void *arg, int thread, int n_threads)
 		linear_item(job, i, &job->m->scratch[thread]);
 }
 
-/* Enough items for all threads: few rows take several panels at once, for the sake of long reads; where panels are few, their rows are
- * shared. */
+/* Enough items for all threads: few rows take several panels at once, for the sake of long reads; where panels are few,
+ * their rows are shared. */
 static void cut_items(struct linear_job *job, int64_t n_panels)
 {
 	int64_t wanted = (int64_t)workers_count(job->m->workers) * ITEMS_PER_THREAD;
-	int64_t fewest = (job->n_rows + ITEM_TOKENS - MAX_GROUP - 1) / (ITEM_TOKENS - MAX_GROUP), splits = (wanted + n_panels - 1) / n_panels;
+	int64_t fewest = (job->n_rows + ITEM_TOKENS - MAX_GROUP - 1) / (ITEM_TOKENS - MAX_GROUP),
+	        splits = (wanted + n_panels - 1) / n_panels;
 
 	if (splits > job->n_rows / SPLIT_TOKENS)
 		splits = job->n_rows / SPLIT_TOKENS;
@@ -448,7 +507,8 @@ void cpu_linear(struct cpu_matmul *m, const float *x, int32_t n_rows, const stru
 	if (n_rows <= 0)
 		return;
 	if (n_rows > m->max_rows || job.n_in > m->max_in)
-		BUG("x is [%d, %lld], workspace [%lld, %lld]", n_rows, (long long)job.n_in, (long long)m->max_rows, (long long)m->max_in);
+		BUG("x is [%d, %lld], workspace [%lld, %lld]", n_rows, (long long)job.n_in, (long long)m->max_rows,
+		    (long long)m->max_in);
 	for (int i = 0; i < n_outs; i++) {
 		if (outs[i].w->n_in != job.n_in)
 			BUG("matrices of one input have %lld and %lld columns", (long long)job.n_in, (long long)outs[i].w->n_in);

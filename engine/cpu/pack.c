@@ -11,20 +11,20 @@
 
 /* type, planes, bits, offset shift, scales per 32 columns, minima, blocks in a unit, bytes of a block's planes, of a unit */
 static const struct packed_type types[] = {
-	{TENSOR_F32, 0, 32, -1, 0, 0, 0, 0, 0},
-	{TENSOR_F16, 0, 16, -1, 0, 0, 0, 0, 0},
-	{TENSOR_BF16, 0, 16, -1, 0, 0, 0, 0, 0},
-	{TENSOR_Q4_0, PLANES_4, 4, 3, 1, 0, 2, 256, 2 * 256 + 2 * 32},
-	{TENSOR_Q4_1, PLANES_4, 4, -1, 1, 1, 2, 256, 2 * 256 + 4 * 32},
-	{TENSOR_Q5_0, PLANES_4_1, 5, 4, 1, 0, 2, 320, 2 * 320 + 2 * 32},
-	{TENSOR_Q5_1, PLANES_4_1, 5, -1, 1, 1, 2, 320, 2 * 320 + 4 * 32},
-	{TENSOR_Q8_0, PLANES_8, 8, 7, 1, 0, 2, 512, 2 * 512 + 2 * 32},
-	{TENSOR_Q2_K, PLANES_2, 2, -1, 2, 1, 8, 128, 8 * 128 + 16 * 16 + 2 * 32},
-	{TENSOR_Q3_K, PLANES_2_1, 3, 2, 2, 0, 8, 192, ROUND64(8 * 192 + 16 * 16 + 32)},
-	{TENSOR_Q4_K, PLANES_4, 4, -1, 1, 1, 8, 256, 8 * 256 + 16 * 16 + 2 * 32},
-	{TENSOR_Q5_K, PLANES_4_1, 5, -1, 1, 1, 8, 320, 8 * 320 + 16 * 16 + 2 * 32},
-	{TENSOR_Q6_K, PLANES_4_2, 6, 5, 2, 0, 8, 384, ROUND64(8 * 384 + 16 * 16 + 32)},
-	{TENSOR_Q8_K, PLANES_8, 8, 7, 1, 0, 8, 512, 8 * 512 + 64},
+    {TENSOR_F32, 0, 32, -1, 0, 0, 0, 0, 0},
+    {TENSOR_F16, 0, 16, -1, 0, 0, 0, 0, 0},
+    {TENSOR_BF16, 0, 16, -1, 0, 0, 0, 0, 0},
+    {TENSOR_Q4_0, PLANES_4, 4, 3, 1, 0, 2, 256, 2 * 256 + 2 * 32},
+    {TENSOR_Q4_1, PLANES_4, 4, -1, 1, 1, 2, 256, 2 * 256 + 4 * 32},
+    {TENSOR_Q5_0, PLANES_4_1, 5, 4, 1, 0, 2, 320, 2 * 320 + 2 * 32},
+    {TENSOR_Q5_1, PLANES_4_1, 5, -1, 1, 1, 2, 320, 2 * 320 + 4 * 32},
+    {TENSOR_Q8_0, PLANES_8, 8, 7, 1, 0, 2, 512, 2 * 512 + 2 * 32},
+    {TENSOR_Q2_K, PLANES_2, 2, -1, 2, 1, 8, 128, 8 * 128 + 16 * 16 + 2 * 32},
+    {TENSOR_Q3_K, PLANES_2_1, 3, 2, 2, 0, 8, 192, ROUND64(8 * 192 + 16 * 16 + 32)},
+    {TENSOR_Q4_K, PLANES_4, 4, -1, 1, 1, 8, 256, 8 * 256 + 16 * 16 + 2 * 32},
+    {TENSOR_Q5_K, PLANES_4_1, 5, -1, 1, 1, 8, 320, 8 * 320 + 16 * 16 + 2 * 32},
+    {TENSOR_Q6_K, PLANES_4_2, 6, 5, 2, 0, 8, 384, ROUND64(8 * 384 + 16 * 16 + 32)},
+    {TENSOR_Q8_K, PLANES_8, 8, 7, 1, 0, 8, 512, 8 * 512 + 64},
 };
 
 const struct packed_type *packed_type_find(enum tensor_type t)
@@ -258,7 +258,8 @@ static void put_scales(enum tensor_type t, uint8_t *dst, int b, int row, const u
 }
 
 /* Rows of tile r of a panel. */
-static void pack_codes(const struct packed_type *p, const struct tensor *t, int64_t row0, int n_rows, uint8_t *panel, int n_tiles, int r)
+static void pack_codes(const struct packed_type *p, const struct tensor *t, int64_t row0, int n_rows, uint8_t *panel,
+                       int n_tiles, int r)
 {
 	int64_t n_blocks = t->shape[1] / BLOCK_COLS;
 	size_t row_bytes = tensor_row_bytes(p->type, t->shape[1]), file_bytes = (size_t)tensor_type_bytes(p->type);
@@ -270,7 +271,8 @@ static void pack_codes(const struct packed_type *p, const struct tensor *t, int6
 		uint8_t *scales = unit + p->unit_blocks * p->block_bytes;
 
 		for (int row = 0; row < n_rows; row++) {
-			const uint8_t *src = (const uint8_t *)t->data + (size_t)(row0 + row) * row_bytes + (size_t)(first / in_file) * file_bytes;
+			const uint8_t *src =
+			    (const uint8_t *)t->data + (size_t)(row0 + row) * row_bytes + (size_t)(first / in_file) * file_bytes;
 
 			for (int b = 0; b < p->unit_blocks && first + b < n_blocks; b++) {
 				const uint8_t *block = in_file == 1 ? src + (size_t)b * file_bytes : src;
@@ -285,7 +287,8 @@ static void pack_codes(const struct packed_type *p, const struct tensor *t, int6
 }
 
 /* Rows become lanes: transpose in squares of 16. */
-static void pack_floats(const struct packed_type *p, const struct tensor *t, int64_t row0, int n_rows, uint8_t *panel, int n_tiles, int r)
+static void pack_floats(const struct packed_type *p, const struct tensor *t, int64_t row0, int n_rows, uint8_t *panel,
+                        int n_tiles, int r)
 {
 	int64_t n_in = t->shape[1], stride = n_tiles * TILE_ROWS;
 	size_t size = (size_t)tensor_type_bytes(p->type);

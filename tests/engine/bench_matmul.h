@@ -113,9 +113,11 @@ static inline ceiling_fn find_ceiling(const char *isa, int is_integer)
 	return NULL;
 }
 
+typedef uint64_t bench_line __attribute__((vector_size(64)));
+
 struct ceiling_job {
 	ceiling_fn fn;
-	const uint64_t *memory; /* and n words, or fn */
+	const bench_line *memory; /* and n lines, or fn */
 	size_t n;
 	_Atomic double sum;
 };
@@ -123,25 +125,28 @@ struct ceiling_job {
 static inline void ceiling_run(void *arg, int thread, int n_threads)
 {
 	struct ceiling_job *job = arg;
-	uint64_t s[8] = {0};
+	bench_line a = {0}, b = {0};
 
 	if (job->fn) {
 		job->fn();
 		return;
 	}
-	for (size_t i = job->n * (size_t)thread / (size_t)n_threads / 8 * 8; i + 8 <= job->n * (size_t)(thread + 1) / (size_t)n_threads; i += 8)
-		for (int j = 0; j < 8; j++)
-			s[j] += job->memory[i + (size_t)j];
-	for (int j = 1; j < 8; j++)
-		s[0] += s[j];
-	if (s[0] == 42)
+	for (size_t i = job->n * (size_t)thread / (size_t)n_threads; i + 2 <= job->n * (size_t)(thread + 1) / (size_t)n_threads;
+	     i += 2) {
+		__builtin_prefetch(job->memory + i + 64, 0, 3);
+		__builtin_prefetch(job->memory + i + 65, 0, 3);
+		a += job->memory[i];
+		b += job->memory[i + 1];
+	}
+	a += b;
+	if (a[0] + a[3] + a[7] == 42)
 		job->sum = 1;
 }
 
 /* Best of some runs, as Gop/s or GB/s over all threads. */
 static inline double bench_ceiling(struct workers *team, ceiling_fn fn, const void *memory, size_t n_bytes)
 {
-	struct ceiling_job job = {.fn = fn, .memory = memory, .n = n_bytes / 8};
+	struct ceiling_job job = {.fn = fn, .memory = memory, .n = n_bytes / 64};
 	double best = 0, work = fn ? fn() * workers_count(team) : (double)n_bytes;
 
 	for (int i = 0; i < (fn ? 20 : 5); i++) {
@@ -164,7 +169,7 @@ struct bench_case {
 
 static inline void bench_type(const struct bench_case *c, double dram)
 {
-	static const int rows[] = {1, 2, 4, 8, 16, 32, 64, 256, 512};
+	static const int rows[] = {1, 2, 4, 6, 8, 12, 16, 24, 32, 64, 256, 512};
 	int is_integer = c->math == MATH_FAST && tensor_type_block(c->type) > 1;
 	ceiling_fn fn = find_ceiling(c->isa, is_integer);
 	struct err err = {0};
@@ -181,7 +186,8 @@ static inline void bench_type(const struct bench_case *c, double dram)
 	matmul_random_x(x, (size_t)512 * (size_t)c->n_in, 2);
 	printf("%-7s %-5s %s [%d, %d] x %d: packs %.2f G weights/s, %.3f bytes each\n", c->isa, tensor_type_name(c->type),
 	       is_integer ? "int8" : "f32 ", c->n_out, c->n_in, c->n_weights,
-	       1e-9 * c->n_out * (double)c->n_in * c->n_weights / pack_seconds, (double)cpu_weight_bytes(w[0]) / c->n_out / c->n_in);
+	       1e-9 * c->n_out * (double)c->n_in * c->n_weights / pack_seconds,
+	       (double)cpu_weight_bytes(w[0]) / c->n_out / c->n_in);
 	for (size_t r = 0; r < sizeof(rows) / sizeof(rows[0]); r++) {
 		double best = 0, ceiling = fn ? bench_ceiling(c->team, fn, NULL, 0) : 0, bytes = 0;
 		double work = 2.0 * rows[r] * c->n_out * (double)c->n_in;
@@ -220,12 +226,12 @@ static inline int bench_matmul(int n_args, char **args)
 	struct err err = {0};
 	struct workers *team = workers_new(n_args > 2 ? atoi(args[2]) : workers_available_cpus(), &err);
 	size_t n_bytes = (size_t)256 << 20;
-	void *memory = xmalloc(n_bytes);
+	void *memory = mem_pages_new(n_bytes, &err);
 	double dram;
 
 	memset(memory, 1, n_bytes);
 	dram = bench_ceiling(team, NULL, memory, n_bytes);
-	free(memory);
+	mem_pages_free(memory, n_bytes);
 	printf("%d threads, DRAM read %.1f GB/s\n", workers_count(team), dram);
 	if (!isa)
 		for (const char *const *i = test_isas(); *i; i++)

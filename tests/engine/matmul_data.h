@@ -10,8 +10,9 @@
 #include "base/mem.h"
 #include "engine/file/tensor.h"
 
-static const enum tensor_type matmul_types[] = {TENSOR_F32,  TENSOR_F16,  TENSOR_BF16, TENSOR_Q4_0, TENSOR_Q4_1, TENSOR_Q5_0, TENSOR_Q5_1,
-                                                TENSOR_Q8_0, TENSOR_Q2_K, TENSOR_Q3_K, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K, TENSOR_Q8_K};
+static const enum tensor_type matmul_types[] = {TENSOR_F32,  TENSOR_F16,  TENSOR_BF16, TENSOR_Q4_0, TENSOR_Q4_1,
+                                                TENSOR_Q5_0, TENSOR_Q5_1, TENSOR_Q8_0, TENSOR_Q2_K, TENSOR_Q3_K,
+                                                TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K, TENSOR_Q8_K};
 enum { MATMUL_N_TYPES = sizeof(matmul_types) / sizeof(matmul_types[0]) };
 
 /* Instruction sets that this processor has, generic first. */
@@ -95,7 +96,8 @@ static inline int matmul_scale_at(enum tensor_type t, int i)
 }
 
 /* [n_out, n_in] at an odd address, with random bits for codes and sub-scales and plausible scales; or all code bits 1 or 0. */
-static inline struct tensor matmul_tensor(enum tensor_type type, int64_t n_out, int64_t n_in, enum matmul_fill fill, uint64_t seed)
+static inline struct tensor matmul_tensor(enum tensor_type type, int64_t n_out, int64_t n_in, enum matmul_fill fill,
+                                          uint64_t seed)
 {
 	struct tensor t = {.name = "blk.0.test.weight", .type = type, .n_dims = 2, .shape = {n_out, n_in}};
 	size_t n_blocks, block = (size_t)tensor_type_bytes(type);
@@ -120,8 +122,11 @@ static inline struct tensor matmul_tensor(enum tensor_type type, int64_t n_out, 
 		for (size_t i = 0; i < t.n_bytes; i++)
 			data[i] = (uint8_t)(matmul_random(&seed) >> 32);
 	else /* eight-bit codes are signed */
-		memset(data, fill == MATMUL_LARGEST ? type == TENSOR_Q8_0 || type == TENSOR_Q8_K ? 0x7f : 0xff
-		                                    : type == TENSOR_Q8_0 || type == TENSOR_Q8_K ? 0x80 : 0x00, t.n_bytes);
+		memset(data,
+		       fill == MATMUL_LARGEST                       ? type == TENSOR_Q8_0 || type == TENSOR_Q8_K ? 0x7f : 0xff
+		       : type == TENSOR_Q8_0 || type == TENSOR_Q8_K ? 0x80
+		                                                    : 0x00,
+		       t.n_bytes);
 	for (size_t b = 0; b < n_blocks; b++) {
 		float d = ((float)(matmul_random(&seed) >> 40) * 0x1p-24f + 0.1f) * 0.01f;
 

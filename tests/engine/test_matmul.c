@@ -1,8 +1,8 @@
 /* test_matmul.c: matrix products of every weight type.
  *
- * Against a reference in double made from dequantize_row and, for `fast`, this file's own int8 rounding of x; and bit for bit between
- * instruction sets, numbers of rows, places in the batch and numbers of threads. `test_matmul bench [type]` prints speeds beside
- * the machine's ceilings, see bench_matmul.h. */
+ * Against a reference in double made from dequantize_row and, for `fast`, this file's own int8 rounding of x; and bit for
+ * bit between instruction sets, numbers of rows, places in the batch and numbers of threads. `test_matmul bench [type]`
+ * prints speeds beside the machine's ceilings, see bench_matmul.h. */
 #include "engine/cpu/matmul.h"
 
 #include "base/mem.h"
@@ -65,7 +65,8 @@ static int is_float(enum tensor_type t)
 }
 
 /* y of rows first .. first+n-1 of x, on a fresh workspace. */
-static void compute(const char *isa, enum engine_math math, int n_threads, const struct tensor *t, const float *x, int n_rows, float *y)
+static void compute(const char *isa, enum engine_math math, int n_threads, const struct tensor *t, const float *x, int n_rows,
+                    float *y)
 {
 	struct err err = {0};
 	struct workers *team = workers_new(n_threads, &err);
@@ -101,8 +102,8 @@ static void same_bytes(const struct tensor *t, enum engine_math math, const floa
 				memset(y, 0xff, MAX_ROWS * row);
 				compute(*isa, math, threads, t, x + first * n_in, n, y);
 				if (memcmp(y, (char *)base + (size_t)first * row, (size_t)n * row) != 0) {
-					printf("%s, %s, math %d: %s with %d rows and %d threads gives other bytes\n", tensor_type_name(t->type), what,
-					       (int)math, *isa, n, threads);
+					printf("%s, %s, math %d: %s with %d rows and %d threads gives other bytes\n", tensor_type_name(t->type),
+					       what, (int)math, *isa, n, threads);
 					check_failed_now = 1;
 				}
 			}
@@ -134,8 +135,11 @@ static void check_type(enum tensor_type type)
 	free(x);
 }
 
-#define TEST_TYPE(name) \
-	TEST(name) { check_type(TENSOR_##name); }
+#define TEST_TYPE(name)                                                                                                        \
+	TEST(name)                                                                                                                 \
+	{                                                                                                                          \
+		check_type(TENSOR_##name);                                                                                             \
+	}
 TEST_TYPE(F32)
 TEST_TYPE(F16)
 TEST_TYPE(BF16)
@@ -281,14 +285,14 @@ TEST(errors)
 	struct cpu_matmul *m = cpu_matmul_new(team, "generic", MATH_FAST, 4, 512, &err);
 	struct tensor t = matmul_tensor(TENSOR_Q4_K, 16, 512, MATMUL_RANDOM, 1), bad;
 
-#define REFUSED(change, text)                                                                                              \
-	do {                                                                                                               \
-		bad = t;                                                                                                   \
-		change;                                                                                                    \
-		err_clear(&err);                                                                                           \
-		CHECK(cpu_weight_new(m, &bad, &err) == NULL);                                                              \
-		CHECK_INT(err.code, ERR_MODEL);                                                                            \
-		CHECK(strstr(err.msg, bad.name) && strstr(err.msg, text));                                                 \
+#define REFUSED(change, text)                                                                                                  \
+	do {                                                                                                                       \
+		bad = t;                                                                                                               \
+		change;                                                                                                                \
+		err_clear(&err);                                                                                                       \
+		CHECK(cpu_weight_new(m, &bad, &err) == NULL);                                                                          \
+		CHECK_INT(err.code, ERR_MODEL);                                                                                        \
+		CHECK(strstr(err.msg, bad.name) && strstr(err.msg, text));                                                             \
 	} while (0)
 	REFUSED(bad.shape[1] = 500, "multiple of 256");
 	REFUSED(bad.shape[1] = 1024, "widest");
