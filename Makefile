@@ -62,6 +62,7 @@ $(YYJSON): scripts/deps.sh
 
 define library
 $(B)/lib$(1).a: $(patsubst %.c,$(B)/obj/%.o,$(SRC_$(1))) $(2)
+	@mkdir -p $$(@D)
 	@rm -f $$@
 	@ar rcs $$@ $$^
 endef
