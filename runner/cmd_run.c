@@ -549,7 +549,7 @@ static int run_all(struct run *r, char **args, int n_args, struct err *err)
 static int run_run(const void *options, char **args, int n_args, struct err *err)
 {
 	struct run_options o = *(const struct run_options *)options;
-	struct run r = {.o = &o, .start_s = clock_seconds()};
+	struct run r = {.o = &o, .start_s = clock_seconds(), .files.output = o.output};
 	int rc;
 
 	if (!o.output || !*o.output)

@@ -24,9 +24,11 @@
 struct input_list { /* zero-initialise; free with input_list_release */
 	char **paths;   /* "-" is standard input, at most once */
 	size_t n, cap;
+	const char *output; /* where the results go: borrowed, may be NULL or not exist yet */
 };
 /* A directory gives its row files (*.jsonl, *.ndjson, *.json, *.jsonl.gz, *.tar.zst, ... see input.c) at any depth, in the
- * order of their names; hidden ones are left out. A pattern gives the files it matches, sorted. ERR_INPUT, naming arg, when it
+ * order of their names; hidden ones are left out, and so are job directories in it: the output is often beside the input, and
+ * the same command must find the same files again. A pattern gives the files it matches, sorted. ERR_INPUT, naming arg, when it
  * is not there, cannot be read or gives no file; the list is then as before. */
 int input_list_add(struct input_list *l, const char *arg, struct err *err);
 void input_list_release(struct input_list *l);

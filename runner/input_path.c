@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/mem.h"
 #include "runner/input.h"
 
@@ -63,6 +64,27 @@ static int by_name(const FTSENT **a, const FTSENT **b)
 	return strcmp((*a)->fts_name, (*b)->fts_name);
 }
 
+static int holds(const char *dir, const char *name)
+{
+	struct buf path = {0};
+	int is;
+
+	buf_addf(&path, "%s/%s", dir, name);
+	is = access(path.data, F_OK) == 0;
+	buf_release(&path);
+	return is;
+}
+
+/* The output, also while it is being planned, or another job. */
+static int is_job_directory(const struct input_list *l, const char *dir)
+{
+	struct stat a, b;
+
+	if (l->output && stat(l->output, &a) == 0 && stat(dir, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+		return 1;
+	return holds(dir, "job.json") && holds(dir, "plan.db");
+}
+
 static int add_directory(struct input_list *l, const char *dir, struct err *err)
 {
 	char *roots[] = {(char *)dir, NULL};
@@ -78,6 +100,10 @@ static int add_directory(struct input_list *l, const char *dir, struct err *err)
 		if (e->fts_level > 0 && e->fts_name[0] == '.') {
 			if (e->fts_info == FTS_D)
 				fts_set(f, e, FTS_SKIP);
+			continue;
+		}
+		if (e->fts_level > 0 && e->fts_info == FTS_D && is_job_directory(l, e->fts_path)) {
+			fts_set(f, e, FTS_SKIP);
 			continue;
 		}
 		if (e->fts_info == FTS_DNR || e->fts_info == FTS_ERR || e->fts_info == FTS_NS) {
@@ -128,7 +154,8 @@ int input_list_add(struct input_list *l, const char *arg, struct err *err)
 		if (glob(arg, GLOB_BRACE, NULL, &g) != 0)
 			return err_set(err, ERR_INPUT, "no file matches '%s'", arg);
 		for (size_t i = 0; i < g.gl_pathc && r == 0; i++)
-			r = add_one(l, g.gl_pathv[i], err);
+			if (!is_job_directory(l, g.gl_pathv[i]))
+				r = add_one(l, g.gl_pathv[i], err);
 		globfree(&g);
 	}
 	if (r != 0)

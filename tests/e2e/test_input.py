@@ -72,6 +72,19 @@ def files_globs_and_directories():
 
 
 @test
+def output_beside_the_input():
+    """The same command finds the same files again, although the job's own are there now; another job's are no input either."""
+    os.mkdir("d")
+    with open("d/rows.jsonl", "wb") as f:
+        f.write(plain())
+    run("out", ".", cwd="d")
+    log = run("out", ".", cwd="d")
+    assert "finished already" in log, log
+    run("other", "*", cwd="d")
+    same_outcome("plain", "d/other", "beside another job")
+
+
+@test
 def line_ends_and_byte_order_mark():
     data = plain()
     for name, bytes_ in (("crlf", data.replace(b"\n", b"\r\n")), ("bom", b"\xef\xbb\xbf" + data), ("noend", data.rstrip(b"\n")),

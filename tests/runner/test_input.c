@@ -221,7 +221,7 @@ TEST(archives)
 
 static char *list_of(const char *const *args, size_t n)
 {
-	struct input_list l = {0};
+	struct input_list l = {.output = "tree/out/"};
 	struct err err = {0};
 	struct buf b = {0};
 
@@ -264,6 +264,15 @@ TEST(lists)
 	check_list("absent.jsonl", NULL, "error 5: input absent.jsonl: No such file or directory");
 	check_list("void", NULL,
 	           "error 5: directory void has no row files (*.jsonl, *.ndjson, *.json, each also .gz or .zst, or *.tar)");
+	CHECK_INT(mkdir("tree", 0755) | mkdir("tree/job", 0755) | mkdir("tree/out", 0755), 0);
+	put("tree/rows.jsonl", "x\n", 2);
+	put("tree/out/planned.jsonl", "x\n", 2); /* of a planner that died: there is no job.json yet */
+	put("tree/job/job.json", "{}", 2);
+	check_list("tree", NULL, "tree/job/job.json tree/rows.jsonl ");
+	put("tree/job/plan.db", "", 0);
+	check_list("tree", NULL, "tree/rows.jsonl ");
+	check_list("tree/*", NULL, "tree/rows.jsonl ");
+	check_list("tree/job", NULL, "tree/job/job.json "); /* by its own name */
 	put("odd[1].jsonl", "x\n", 2);
 	check_list("odd[1].jsonl", NULL, "odd[1].jsonl ");
 }
