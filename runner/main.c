@@ -1,7 +1,9 @@
 /* main.c: the only place that knows every subcommand, and the only one that decides the exit status. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -83,11 +85,25 @@ static int run(const struct command *c, int argc, char **argv)
 	return status;
 }
 
+/* Started without standard input, output or error, the next file opened, one of a job, would get its number and our
+ * messages. */
+static void hold_standard_files(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	const struct command *c;
 	int n_words, is_help = 0;
 
+	hold_standard_files();
 	argc--;
 	argv++;
 	if (argc > 0 && (strcmp(argv[0], "help") == 0 || strcmp(argv[0], "--help") == 0 || strcmp(argv[0], "-h") == 0)) {

@@ -21,6 +21,7 @@ void signals_install(void)
 	a.sa_handler = SIG_IGN;
 	a.sa_flags = 0;
 	sigaction(SIGPIPE, &a, NULL);
+	sigaction(SIGXFSZ, &a, NULL); /* a limit on file sizes is a full disk: write says so */
 }
 
 int signals_received(void)

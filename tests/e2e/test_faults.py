@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 
-from e2e import ROOT, ROUNDS, SEED, TINY, Skip, main, mixed_rows, read_bytes, run, run_args, same_outcome, test, tokenmill, write_rows
+from e2e import PROGRAM, ROOT, ROUNDS, SEED, TINY, Skip, main, mixed_rows, read_bytes, run, run_args, same_outcome, test, tokenmill, write_rows
 
 
 def rows(n=8):
@@ -100,6 +100,28 @@ def full_disk_by_file_size_limit():
     full_disk(".", limit)
     run("out", "rows.jsonl")
     same_outcome("plain", "out", "after the limit was lifted")
+
+
+@test
+def full_disk_by_file_size_limit_as_a_shell_sets_it():
+    """The signal of the limit, not ignored beforehand, must not kill."""
+    rows(300)
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40000, 40000))
+    full_disk(".", limit)
+
+
+@test
+def without_standard_files():
+    """Nothing that is meant for standard error may get into a file of the job."""
+    path = rows(100)
+    run("plain", path)
+    process = subprocess.Popen(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", PROGRAM, *map(str, run_args("out", path))])
+    assert process.wait(timeout=600) == 0
+    tokenmill("verify", "out")
+    same_outcome("plain", "out", "without standard files")
 
 
 @test
