@@ -13,9 +13,8 @@ yyjson)
 	tmp=$(mktemp -d build/deps/tmp.XXXXXX)
 	trap 'rm -rf "$tmp"' EXIT
 	echo "fetching yyjson $version" >&2
-	"$python" -m pip download --quiet --no-deps --no-binary :all: -d "$tmp" "yyjson==$version" >&2
 	file=$tmp/yyjson-$version.tar.gz
-	echo "$sha256  $file" | sha256sum --check --quiet || { echo "yyjson: wrong SHA-256" >&2; exit 1; }
+	"$python" scripts/fetch-sdist.py yyjson "yyjson-$version.tar.gz" $sha256 "$file" >&2
 	tar -xzf "$file" -C "$tmp"
 	mkdir -p "$tmp/yyjson"
 	cp "$tmp/yyjson-$version/yyjson/yyjson.c" "$tmp/yyjson-$version/yyjson/yyjson.h" "$tmp/yyjson/"
