@@ -216,6 +216,11 @@ static int open_engine(struct run *r, struct err *err)
 
 /* ---- plan ---- */
 
+static int64_t allowed_bad_rows(const struct run_options *o)
+{
+	return o->strict ? 0 : o->max_bad_rows;
+}
+
 /* What job.json says of the model's place must hold in another current directory, too. */
 static char *absolute_path(const char *path)
 {
@@ -238,7 +243,7 @@ static int plan(struct run *r, struct err *err)
 	                          .now_unix_s = r->setup.now_unix_s,
 	                          .n_context = r->setup.n_context,
 	                          .n_threads = o->threads ? (int)o->threads : workers_available_cpus(),
-	                          .max_bad_rows = o->strict ? 0 : o->max_bad_rows,
+	                          .max_bad_rows = allowed_bad_rows(o),
 	                          .n_faults_told = o->strict ? 1000 : 20};
 	struct job_spec spec = {.setup = r->setup};
 	struct plan_totals t;
@@ -307,6 +312,18 @@ static int compare(struct run *r, struct job_spec *there, struct err *err)
 	}
 	inputs_release(&now);
 	return err && err->code ? err_context(err, "%s", r->o->output) : rc;
+}
+
+/* A job that was planned without the limit that is asked for now. */
+static int check_bad_rows(const struct run *r, struct err *err)
+{
+	int64_t allowed = allowed_bad_rows(r->o), n = job_n_bad_rows(r->job);
+
+	if (allowed < 0 || n <= allowed)
+		return 0;
+	return err_set(err, ERR_INPUT,
+	               "%s: %" PRId64 " of the job's %" PRId64 " rows are at fault, at most %" PRId64 " are allowed (%s)",
+	               r->o->output, n, job_n_rows(r->job), allowed, r->o->strict ? "--strict" : "--max-bad-rows");
 }
 
 /* Options that were not given, when the job is named alone. */
@@ -487,7 +504,7 @@ static int resume(struct run *r, int *merged, struct err *err)
 	}
 	if (!r->files.n)
 		take_from_job(r, &there.setup);
-	if (compare(r, &there, err) < 0)
+	if (compare(r, &there, err) < 0 || check_bad_rows(r, err) < 0)
 		goto out;
 	*merged = job_is_merged(r->job);
 	if (*merged) {

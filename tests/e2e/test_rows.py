@@ -141,6 +141,10 @@ def strict_runs_nothing():
     assert not os.path.exists("out/results.jsonl") and not os.path.exists("out/job.json")
     run("out", write_rows("good.jsonl", [GOOD]), options=["--strict"])
     assert lines_by_id("out/results.jsonl").keys() == {"good"}
+    run("lenient", path)
+    run("lenient", path, options=["--strict"], expect=64)  # the plan that is there does not hold what is asked for now
+    run("lenient", path, options=["--max-bad-rows", 2], expect=64)
+    run("lenient", path, options=["--max-bad-rows", 3])
 
 
 @test
