@@ -118,7 +118,8 @@ asan ubsan: ## the same under AddressSanitizer and UndefinedBehaviorSanitizer
 	$(MAKE) VARIANT=asan test
 tsan: ## tests that use threads, under ThreadSanitizer
 	$(MAKE) VARIANT=tsan tsan-tests
-tsan-tests: $(TESTS_base) $(TESTS_engine) $(TESTS_runner)
+# Not those that run on one thread, and not the real model: minutes.
+tsan-tests: $(filter-out %/test_kv %/test_sample %/test_schedule %/test_model %/test_smollm2,$(TESTS_base) $(TESTS_engine) $(TESTS_runner))
 	scripts/run-tests.sh $^
 fuzz: ## every fuzzer for FUZZ_SECONDS (10) each; needs clang
 	$(MAKE) VARIANT=fuzz fuzz-all
