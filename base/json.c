@@ -56,6 +56,38 @@ int json_depth_within(yyjson_val *v, int max)
 	return 1;
 }
 
+static int by_name(const void *a, const void *b)
+{
+	yyjson_val *x = *(yyjson_val *const *)a, *y = *(yyjson_val *const *)b;
+	size_t n = yyjson_get_len(x), m = yyjson_get_len(y);
+
+	if (n != m)
+		return n < m ? -1 : 1;
+	return memcmp(yyjson_get_str(x), yyjson_get_str(y), n);
+}
+
+yyjson_val *json_find_duplicate(yyjson_val *v)
+{
+	yyjson_val *stop = unsafe_yyjson_get_next(v), *found = NULL, *key, *value, **keys = NULL;
+	size_t cap = 0;
+
+	for (; v < stop && !found; v++) {
+		size_t n = yyjson_obj_size(v), i, max;
+
+		if (n < 2)
+			continue;
+		MEM_GROW(keys, cap, n);
+		yyjson_obj_foreach (v, i, max, key, value)
+			keys[i] = key;
+		qsort(keys, n, sizeof(*keys), by_name);
+		for (i = 1; i < n && !found; i++)
+			if (by_name(&keys[i - 1], &keys[i]) == 0)
+				found = keys[i];
+	}
+	free(keys);
+	return found;
+}
+
 const char *json_type_name(yyjson_val *v)
 {
 	if (!v)

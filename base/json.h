@@ -15,6 +15,10 @@ yyjson_doc *json_parse_file(const char *path, size_t max_bytes, enum err_code co
 /* Depth of the nesting of arrays and objects at most max: 1, else 0. Does not recurse. */
 int json_depth_within(yyjson_val *v, int max);
 
+/* The name of a member that stands twice in one object within v, NULL when there is none. Readers disagree on which of the two
+ * counts. Does not recurse. */
+yyjson_val *json_find_duplicate(yyjson_val *v);
+
 /* "string", "integer", "number", "boolean", "array", "object", "null", "missing" for messages. */
 const char *json_type_name(yyjson_val *v);
 

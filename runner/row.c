@@ -210,7 +210,7 @@ static int read_body(struct row_request *r, yyjson_val *body, const struct row_r
 int row_parse(const char *text, size_t n, const struct row_rules *rules, struct row_request *r, struct row_fault *f)
 {
 	struct err err = {0};
-	yyjson_val *root, *body;
+	yyjson_val *root, *body, *twice;
 
 	*r = (struct row_request){0};
 	*f = (struct row_fault){0};
@@ -230,6 +230,10 @@ int row_parse(const char *text, size_t n, const struct row_rules *rules, struct 
 			return -1;
 		body = root;
 	}
+	/* Which of the two counts depends on who reads. */
+	twice = json_find_duplicate(root);
+	if (twice)
+		return row_fault_set(f, NULL, "invalid_json", "the row has two members \"%.60s\" in one object", yyjson_get_str(twice));
 	return read_body(r, body, rules, f);
 }
 

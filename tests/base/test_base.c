@@ -50,6 +50,8 @@ TEST(json)
 	struct err e = {0};
 	struct buf b = {0};
 	const char *s = "{\"b\":1.0,\"a\":[true,null,\"\\u00e9\\n\"],\"c\":1.5}";
+	const char *unique = "[{\"a\":1,\"b\":{\"a\":2}},{\"a\":3}]";
+	const char *twice = "[{\"a\":1,\"b\":{\"x\":2,\"ab\":3,\"\\u0078\":4}}]";
 	yyjson_doc *d = json_parse(s, strlen(s), ERR_INPUT, &e);
 
 	CHECK(d != NULL);
@@ -57,6 +59,12 @@ TEST(json)
 	CHECK_STR(b.data, "{\"a\":[true,null,\"é\\n\"],\"b\":1,\"c\":1.5}");
 	CHECK(json_depth_within(yyjson_doc_get_root(d), 2));
 	CHECK(!json_depth_within(yyjson_doc_get_root(d), 1));
+	yyjson_doc_free(d);
+	d = json_parse(unique, strlen(unique), ERR_INPUT, &e);
+	CHECK(json_find_duplicate(yyjson_doc_get_root(d)) == NULL);
+	yyjson_doc_free(d);
+	d = json_parse(twice, strlen(twice), ERR_INPUT, &e);
+	CHECK_STR(yyjson_get_str(json_find_duplicate(yyjson_doc_get_root(d))), "x");
 	yyjson_doc_free(d);
 	CHECK(json_parse("{\"a\":}", 6, ERR_INPUT, &e) == NULL);
 	CHECK_INT(e.code, ERR_INPUT);

@@ -396,6 +396,8 @@ TEST(deep_nesting)
 		buf_addc(&b, ']');
 	buf_addc(&b, '}');
 	check_fault(b.data, "", "invalid_json", "nested deeper than 100 levels");
+	check_fault("{\"prompt\":\"a\",\"prompt\":\"b\"}", "", "invalid_json", "two members \"prompt\"");
+	check_fault("{\"messages\":[{\"role\":\"user\",\"content\":\"x\",\"content\":5}]}", "", "invalid_json", "two members \"content\"");
 	buf_release(&b);
 }
 
