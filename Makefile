@@ -35,7 +35,8 @@ ARCH := $(shell uname -m)
 ISAS_x86_64 := generic avx2 avx512
 ISAS_aarch64 := generic
 ISAS := $(or $(ISAS_$(ARCH)),generic)
-KERNEL_OPT := $(if $(filter release,$(VARIANT)),-O3,-O1)
+# Fuzzers parse, they do not compute; clang takes minutes for unrolled kernels under sanitizers.
+KERNEL_OPT := $(if $(filter release,$(VARIANT)),-O3,$(if $(filter fuzz,$(VARIANT)),-O0,-O1))
 # The generic kernels are for correctness elsewhere, not for speed; scalar replacement of their 16-lane structs takes gcc
 # minutes, and clang (fuzz) anything but -O0.
 ISA_FLAGS_generic := -DISA=generic -DISA_GENERIC $(if $(filter fuzz,$(VARIANT)),-O0,-O1 -fno-tree-sra)

@@ -90,14 +90,49 @@ TEST(greedy_ids_equal_transformers)
 	CHECK_INT(same, total);
 }
 
-/* Not equal: activations are rounded to 8 bit. Long common beginnings are what can be asked for. */
+/* Rounding activations to 8 bit turns near ties, after which a greedy text goes its own way. So: given the golden's own tokens so far, how
+ * often is the best next token the golden's? */
 TEST(fast_math_stays_close)
 {
+	struct engine_options o = {.math = MATH_FAST, .kv_type = KV_F16, .memory_bytes = (size_t)1 << 30, .max_batch = 64};
 	struct err err = {0};
-	size_t total, same = run_golden(model, yyjson_doc_get_root(doc), MATH_FAST, KV_F16, &total, &err);
+	struct text *text = text_open(model, &err);
+	struct engine *e = text ? engine_open(model, text, &o, &err) : NULL;
+	int32_t ids[2 * MAX_IDS], at[MAX_IDS];
+	int n_vocab, same = 0, total = 0;
+	float *logits;
+	size_t i, max;
+	yyjson_val *one;
 
-	printf("   fast: %zu of %zu tokens before the first difference\n", same, total);
-	CHECK(total > 0 && same * 2 >= total);
+	CHECK(e != NULL);
+	if (!e)
+		return;
+	n_vocab = engine_model(e)->config.n_vocab;
+	logits = xcalloc((size_t)MAX_IDS * (size_t)n_vocab, sizeof(*logits));
+	yyjson_arr_foreach(yyjson_doc_get_root(doc), i, max, one)
+	{
+		int n_prompt = (int)read_ids(yyjson_obj_get(one, "prompt"), ids);
+		int n = (int)read_ids(yyjson_obj_get(one, "greedy"), ids + n_prompt);
+
+		for (int k = 0; k < n; k++)
+			at[k] = n_prompt + k - 1;
+		CHECK_INT(engine_logits(e, ids, n_prompt + n, at, n, logits, &err), 0);
+		for (int k = 0; k < n; k++) {
+			const float *x = logits + (size_t)k * (size_t)n_vocab;
+			int best = 0;
+
+			for (int v = 0; v < n_vocab; v++)
+				if (x[v] > x[best])
+					best = v;
+			same += best == ids[n_prompt + k];
+		}
+		total += n;
+	}
+	printf("   fast: the best token is the golden's at %d of %d places\n", same, total);
+	CHECK(total > 0 && same * 100 >= total * 95);
+	free(logits);
+	engine_close(e);
+	text_free(text);
 }
 
 int main(void)
