@@ -53,6 +53,26 @@ static struct jval f_last(struct render *r, struct jval v, const struct jargs *a
 	return l->n ? l->items[l->n - 1] : jval_undefined_hint(r, "No last item, sequence was empty.");
 }
 
+/* What Python's reversed() of it calls itself when printed. */
+static const char *reverse_iterator_name(enum jtype t)
+{
+	switch (t) {
+	case J_DICT:
+	case J_KEYS:
+		return "dict_reversekeyiterator";
+	case J_VALUES:
+		return "dict_reversevalueiterator";
+	case J_ITEMS:
+		return "dict_reverseitemiterator";
+	case J_RANGE:
+		return "range_iterator";
+	case J_LIST:
+		return "list_reverseiterator";
+	default:
+		return "reversed";
+	}
+}
+
 static struct jval f_reverse(struct render *r, struct jval v, const struct jargs *args)
 {
 	struct jlist *l, *back;
@@ -67,7 +87,7 @@ static struct jval f_reverse(struct render *r, struct jval v, const struct jargs
 	back = list_new(r, l->n);
 	for (size_t i = l->n; i-- > 0;)
 		list_add(r, back, l->items[i]);
-	return is_reversible(v) ? jval_iter(iter_over(r, back->items, back->n, "list_reverseiterator")) : jval_list(back);
+	return is_reversible(v) ? jval_iter(iter_over(r, back->items, back->n, reverse_iterator_name(v.type))) : jval_list(back);
 }
 
 static struct jval f_join(struct render *r, struct jval v, const struct jargs *args)
