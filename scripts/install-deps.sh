@@ -49,6 +49,7 @@ find_missing() {
 			need python3-venv python_has ensurepip
 			need clang clang_links
 			need zstd command_found zstd
+			need sqlite3 command_found sqlite3
 			;;
 		bench)
 			need g++ command_found c++
