@@ -104,7 +104,7 @@ static size_t workspace_bytes(const struct model_config *c, int32_t max_tokens, 
 	size_t widest = (size_t)(c->ffn_hidden > c->hidden ? c->ffn_hidden : c->hidden);
 
 	return forward_workspace_bytes(c, max_tokens, max_batch) + (size_t)max_tokens * widest * 2 +
-	       (size_t)n_threads * ((size_t)c->n_vocab * 16 + ((size_t)2 << 20)) + ((size_t)64 << 20);
+	       (size_t)n_threads * ((size_t)c->n_vocab * 20 + ((size_t)2 << 20)) + ((size_t)64 << 20);
 }
 
 /* KV blocks from what the memory budget leaves, but no more than the batch could ever use. */

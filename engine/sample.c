@@ -13,6 +13,7 @@ struct sampler {
 	int32_t *counts;   /* [n_vocab] occurrences of an id; zero between calls */
 	double *weights;   /* [n_vocab] exp(x - max) of what can still be drawn, else 0 */
 	uint32_t *keys;    /* [n_vocab] logits as ordered integers */
+	float *raw;        /* [n_vocab] logits before penalties, for log-probabilities */
 };
 
 struct sampler *sampler_new(int32_t n_vocab)
@@ -23,6 +24,7 @@ struct sampler *sampler_new(int32_t n_vocab)
 	s->counts = xcalloc((size_t)n_vocab, sizeof(*s->counts));
 	s->weights = xcalloc((size_t)n_vocab, sizeof(*s->weights));
 	s->keys = xcalloc((size_t)n_vocab, sizeof(*s->keys));
+	s->raw = xcalloc((size_t)n_vocab, sizeof(*s->raw));
 	return s;
 }
 
@@ -33,6 +35,7 @@ void sampler_free(struct sampler *s)
 	free(s->counts);
 	free(s->weights);
 	free(s->keys);
+	free(s->raw);
 	free(s);
 }
 
@@ -269,7 +272,6 @@ int32_t sampler_choose(struct sampler *s, float *logits, const struct sampling *
 {
 	int32_t best, id;
 	double lse = 0.0;
-	float *raw = NULL;
 
 	if (top) {
 		best = argmax(logits, s->n_vocab);
@@ -278,8 +280,7 @@ int32_t sampler_choose(struct sampler *s, float *logits, const struct sampling *
 		lse = log_sum_exp(logits, s->n_vocab, logits[best]);
 		best_logprobs(logits, s->n_vocab, lse, p->n_logprobs, top + 1);
 		/* The chosen token's raw logit is needed after the penalties have changed it. */
-		raw = xmalloc((size_t)s->n_vocab * sizeof(*raw));
-		memcpy(raw, logits, (size_t)s->n_vocab * sizeof(*raw));
+		memcpy(s->raw, logits, (size_t)s->n_vocab * sizeof(*s->raw));
 	}
 	for (int32_t i = 0; i < p->n_bias; i++)
 		logits[p->bias[i].id] += p->bias[i].bias;
@@ -292,7 +293,6 @@ int32_t sampler_choose(struct sampler *s, float *logits, const struct sampling *
 	         ? best
 	         : draw(s, logits, p, n_output, best);
 	if (top && id >= 0)
-		top[0] = (struct token_logprob){id, (float)((double)raw[id] - lse)};
-	free(raw);
+		top[0] = (struct token_logprob){id, (float)((double)s->raw[id] - lse)};
 	return id;
 }
