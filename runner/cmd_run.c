@@ -373,9 +373,9 @@ static void event(struct run *r, const char *name, struct err *why)
 	         name, TOKENMILL_VERSION, r->attempt, r->worker.index, clock_unix_ms(), r->ready_s - r->start_s);
 	buf_addf(&b,
 	         ",\"busy_s\":%.3f,\"rows\":%" PRId64 ",\"rows_failed\":%" PRId64 ",\"prompt_tokens\":%" PRId64
-	         ",\"cached_tokens\":%" PRId64 ",\"output_tokens\":%" PRId64 ",\"publish_s\":%.3f,\"end\":",
+	         ",\"cached_tokens\":%" PRId64 ",\"output_tokens\":%" PRId64 ",\"publish_s\":%.3f,\"peak_bytes\":%zu,\"end_code\":\"%s\",\"end\":",
 	         s.busy_s, r->totals.n_rows, r->totals.n_failed, r->totals.prompt_tokens, r->totals.cached_tokens,
-	         r->totals.output_tokens, r->totals.publish_s);
+	         r->totals.output_tokens, r->totals.publish_s, mem_peak_bytes(), err_code_name(why ? why->code : ERR_NONE));
 	if (why && why->code)
 		json_write_string(&b, why->msg, strlen(why->msg));
 	else
