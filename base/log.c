@@ -17,11 +17,6 @@ void log_set_level(enum log_level l)
 	level = l;
 }
 
-enum log_level log_get_level(void)
-{
-	return level;
-}
-
 int log_is_terminal(void)
 {
 	return isatty(STDERR_FILENO);

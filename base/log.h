@@ -9,7 +9,6 @@ enum log_level {
 };
 
 void log_set_level(enum log_level level);
-enum log_level log_get_level(void);
 
 /* A line that is redrawn in place on a terminal (progress). log_* calls clear it first and it is drawn again by the
  * next log_status. NULL removes it. Does nothing when stderr is not a terminal. */

@@ -160,11 +160,6 @@ static size_t status_kib(const char *key)
 	return kib;
 }
 
-size_t mem_resident_bytes(void)
-{
-	return status_kib("VmRSS:") * 1024;
-}
-
 size_t mem_peak_bytes(void)
 {
 	return status_kib("VmHWM:") * 1024;

@@ -46,8 +46,7 @@ char *arena_strdup(struct arena *a, const char *s, size_t n); /* adds a NUL */
 void arena_reset(struct arena *a);
 void arena_release(struct arena *a);
 
-/* Resident memory of this process now and at its peak, in bytes; 0 where the system does not tell. */
-size_t mem_resident_bytes(void);
+/* Resident memory of this process at its peak, in bytes; 0 where the system does not tell. */
 size_t mem_peak_bytes(void);
 
 #endif

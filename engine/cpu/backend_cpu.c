@@ -33,7 +33,7 @@ struct pages { /* workspace and caches */
 struct backend_cpu {
 	struct backend base;
 	const char *isa;
-	int head_dim, n_heads, n_kv_heads, hidden;
+	int head_dim, n_heads, n_kv_heads;
 	int32_t max_tokens;
 	struct workers *workers;
 	struct cpu_matmul *matmul;
@@ -325,7 +325,6 @@ struct backend *backend_cpu_new(const struct model_config *m, const struct cpu_o
 	c->head_dim = m->head_dim;
 	c->n_heads = m->n_heads;
 	c->n_kv_heads = m->n_kv_heads;
-	c->hidden = m->hidden;
 	c->max_tokens = max_tokens;
 	c->workers = workers_new(o->n_threads > 0 ? o->n_threads : workers_available_cpus(), err);
 	if (!c->workers) {

@@ -112,13 +112,6 @@ int dict_find(struct render *r, const struct jdict *d, struct jval key, struct j
 	return 1;
 }
 
-int dict_find_str(struct render *r, const struct jdict *d, const char *s, size_t n, struct jval *out)
-{
-	struct jstr t = {.s = s, .n = n};
-
-	return dict_find(r, d, (struct jval){.type = J_STR, .str = &t}, out);
-}
-
 static void add_to_index(struct jdict *d, size_t i)
 {
 	size_t at = d->entries[i].hash & (d->n_index - 1);

@@ -216,7 +216,6 @@ void list_add(struct render *r, struct jlist *l, struct jval v);
 struct jdict *dict_new(struct render *r);
 /* 1 and *out when found; 0 when not, or failed for a key that cannot be hashed. */
 int dict_find(struct render *r, const struct jdict *d, struct jval key, struct jval *out);
-int dict_find_str(struct render *r, const struct jdict *d, const char *s, size_t n, struct jval *out);
 void dict_set(struct render *r, struct jdict *d, struct jval key, struct jval value);
 
 /* Asking values. */
