@@ -234,7 +234,7 @@ static inline int bench_matmul(int n_args, char **args)
 	mem_pages_free(memory, n_bytes);
 	printf("%d threads, DRAM read %.1f GB/s\n", workers_count(team), dram);
 	if (!isa)
-		for (const char *const *i = test_isas(); *i; i++)
+		for (const char *const *i = backend_cpu_isas(); *i; i++)
 			isa = *i;
 	for (const enum tensor_type *t = matmul_types; t < matmul_types + MATMUL_N_TYPES; t++)
 		if (strcmp(type, "all") == 0 || strcmp(type, tensor_type_name(*t)) == 0) {

@@ -9,43 +9,20 @@
 
 #include "base/mem.h"
 #include "engine/file/tensor.h"
+#include "tests/engine/isas.h"
 
 static const enum tensor_type matmul_types[] = {TENSOR_F32,  TENSOR_F16,  TENSOR_BF16, TENSOR_Q4_0, TENSOR_Q4_1,
                                                 TENSOR_Q5_0, TENSOR_Q5_1, TENSOR_Q8_0, TENSOR_Q2_K, TENSOR_Q3_K,
                                                 TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K, TENSOR_Q8_K};
 enum { MATMUL_N_TYPES = sizeof(matmul_types) / sizeof(matmul_types[0]) };
 
-/* Instruction sets that this processor has, generic first. */
-static inline const char *const *test_isas(void)
-{
-	static const char *isas[4];
-	int n = 0;
-
-	isas[n++] = "generic";
-#if defined(__x86_64__)
-	__builtin_cpu_init();
-	if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-		isas[n++] = "avx2";
-	if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-	    __builtin_cpu_supports("avx512dq"))
-		isas[n++] = "avx512";
-#endif
-	isas[n] = NULL;
-	return isas;
-}
-
 static inline void test_isas_print_missing(void)
 {
 	static const char *const all[] = {"avx2", "avx512"};
 
-	for (int i = 0; i < 2; i++) {
-		int found = 0;
-
-		for (const char *const *isa = test_isas(); *isa; isa++)
-			found |= strcmp(*isa, all[i]) == 0;
-		if (!found)
+	for (int i = 0; i < 2; i++)
+		if (!isa_runs(all[i]))
 			printf("skip %s: this processor lacks it\n", all[i]);
-	}
 }
 
 static inline uint64_t matmul_random(uint64_t *state) /* splitmix64, Steele et al. 2014 */

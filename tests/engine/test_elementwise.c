@@ -4,21 +4,10 @@
 
 #include "base/clock.h"
 #include "tests/check.h"
+#include "tests/engine/isas.h"
 
 static const char *isas[] = {"generic", "avx2", "avx512"};
 enum { N_ISAS = 3 };
-
-static int isa_runs(const char *isa)
-{
-#if defined(__x86_64__)
-	if (strcmp(isa, "avx2") == 0)
-		return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); /* and then f16c, of which the compilers do not all know */
-	if (strcmp(isa, "avx512") == 0)
-		return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-		       __builtin_cpu_supports("avx512dq");
-#endif
-	return strcmp(isa, "generic") == 0;
-}
 
 static uint64_t random_state = 1;
 static float random_float(float scale) /* -scale .. scale */

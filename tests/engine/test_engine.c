@@ -6,6 +6,7 @@
 #include "base/workers.h"
 #include "engine/engine.h"
 #include "tests/check.h"
+#include "tests/engine/isas.h"
 
 enum { N_REQUESTS = 40, MAX_OUTPUT = 48 };
 
@@ -148,7 +149,6 @@ TEST(same_whatever_the_options)
 		{"avx2", {.isa = "avx2"}, 0},
 		{"generic", {.isa = "generic"}, 0},
 	};
-	const char *const *isas = backend_cpu_isas();
 
 	for (int math = MATH_FAST; math <= MATH_F32; math++) {
 		struct engine_options base = {.math = (enum engine_math)math, .memory_bytes = (size_t)256 << 20};
@@ -157,11 +157,8 @@ TEST(same_whatever_the_options)
 			return;
 		for (size_t i = 0; i < sizeof(variants) / sizeof(*variants); i++) {
 			struct engine_options o = variants[i].o;
-			int known = !o.isa;
 
-			for (int k = 0; isas[k]; k++)
-				known |= o.isa && strcmp(isas[k], o.isa) == 0;
-			if (!known) {
+			if (o.isa && !isa_runs(o.isa)) {
 				printf("skip variant %s: this processor lacks it\n", o.isa);
 				continue;
 			}

@@ -94,7 +94,7 @@ static void same_bytes(const struct tensor *t, enum engine_math math, const floa
 		printf("%s, %s, math %d: error %.3g\n", tensor_type_name(t->type), what, (int)math, e);
 		check_failed_now = 1;
 	}
-	for (const char *const *isa = test_isas(); *isa; isa++)
+	for (const char *const *isa = backend_cpu_isas(); *isa; isa++)
 		for (int i = 0; i < N_ROW_COUNTS; i++)
 			for (int threads = 1; threads <= 3; threads++) {
 				int n = row_counts[i], first = MAX_ROWS - n;
@@ -167,7 +167,7 @@ TEST(embed)
 		struct tensor t = matmul_tensor(*type, N_OUT, n_in, MATMUL_RANDOM, 11);
 		float out[N_IDS * MAX_IN], row[MAX_IN];
 
-		for (const char *const *isa = test_isas(); *isa; isa++) {
+		for (const char *const *isa = backend_cpu_isas(); *isa; isa++) {
 			struct workers *team = workers_new(2, &err);
 			struct cpu_matmul *m = cpu_matmul_new(team, *isa, MATH_FAST, 8, MAX_IN, &err);
 			struct cpu_weight *w = cpu_weight_new(m, &t, &err);
@@ -204,7 +204,7 @@ TEST(outs)
 
 	matmul_random_x(x, ROWS * N_IN, 5);
 	matmul_random_x(bias, 80, 6);
-	for (const char *const *isa = test_isas(); *isa; isa++) {
+	for (const char *const *isa = backend_cpu_isas(); *isa; isa++) {
 		struct workers *team = workers_new(3, &err);
 		struct cpu_matmul *m = cpu_matmul_new(team, *isa, MATH_FAST, ROWS, N_IN, &err);
 		struct cpu_linear_out outs[4];
@@ -252,7 +252,7 @@ TEST(strange_x)
 	struct tensor t = matmul_tensor(TENSOR_Q4_1, N_OUT, N_IN, MATMUL_RANDOM, 1);
 	float x[ROWS * N_IN] = {0}, y[ROWS * N_OUT];
 
-	for (const char *const *isa = test_isas(); *isa; isa++) {
+	for (const char *const *isa = backend_cpu_isas(); *isa; isa++) {
 		struct workers *team = workers_new(1, &err);
 		struct cpu_matmul *m = cpu_matmul_new(team, *isa, MATH_FAST, ROWS, N_IN, &err);
 		struct cpu_linear_out out = {.w = cpu_weight_new(m, &t, &err), .out = y};
