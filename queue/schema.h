@@ -19,6 +19,7 @@
 
 #define PLAN_APPLICATION_ID 0x746d706c    /* "tmpl" */
 #define SEGMENT_APPLICATION_ID 0x746d7367 /* "tmsg" */
+#define LEDGER_APPLICATION_ID 0x746d6c67  /* "tmlg" */
 
 /* plan.db
  *
@@ -73,5 +74,52 @@
 	" wait_s REAL NOT NULL, prefill_s REAL NOT NULL, decode_s REAL NOT NULL);"                                             \
 	"CREATE INDEX result_done ON result(is_error);"                                                                        \
 	"CREATE TABLE partial(row INTEGER PRIMARY KEY, state BLOB NOT NULL);"
+
+/* merged/ledger.db: what the job used, for reports. Made by the merge; for a job that is not merged yet, from what is published so far.
+ *
+ * job         one row
+ *   plan_id             as in job.json
+ *   name                the job's directory or prefix, last part
+ *   model               the model's name
+ *   fingerprint         of the job (model, setup, inputs)
+ *   tags                JSON object of strings that hold for all rows (--tag, environment)
+ *   is_complete         1: every row has a record
+ *   n_rows              rows of the input
+ * tag         distinct sets of tags of rows
+ *   tags                number
+ *   json                JSON object of strings: the row's "user" and the members of its "metadata"; {} for none
+ * charge      one for each row that has a record
+ *   row                 number in plan.db
+ *   shard               NULL: the record did not come out of a shard (a row at fault, or folded)
+ *   epoch               that committed it
+ *   status              0 ok, 1 failed while it ran, 2 at fault by the plan, 3 folded: the answer of another row, nothing was computed
+ *   tags                number in tag
+ *   finished_ms         Unix time in ms by the worker's clock; NULL where nothing ran
+ *   prompt_tokens, cached_tokens, output_tokens, reasoning_tokens   billed; cached is part of prompt, reasoning of output
+ *   recomputed_tokens   computed again after a preemption or a resume: not billed
+ *   wait_s, prefill_s, decode_s     seconds
+ * shard_total  sums over charge by shard
+ * attempt     one for each attempt: the columns of attempt.h
+ *
+ * Waste is sum(attempt tokens) - sum(charge tokens): what killed or fenced attempts had finished and is not in any record, as far as their last
+ * heartbeat tells.
+ */
+#define LEDGER_SCHEMA                                                                                                      \
+	"CREATE TABLE job(plan_id TEXT NOT NULL, name TEXT NOT NULL, model TEXT NOT NULL, fingerprint TEXT NOT NULL,"          \
+	" tags TEXT NOT NULL, is_complete INTEGER NOT NULL, n_rows INTEGER NOT NULL);"                                         \
+	"CREATE TABLE tag(tags INTEGER PRIMARY KEY, json TEXT NOT NULL UNIQUE);"                                               \
+	"CREATE TABLE charge(row INTEGER PRIMARY KEY, shard INTEGER, epoch INTEGER NOT NULL, status INTEGER NOT NULL,"         \
+	" tags INTEGER NOT NULL, finished_ms INTEGER, prompt_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,"         \
+	" output_tokens INTEGER NOT NULL, reasoning_tokens INTEGER NOT NULL, recomputed_tokens INTEGER NOT NULL,"              \
+	" wait_s REAL NOT NULL, prefill_s REAL NOT NULL, decode_s REAL NOT NULL);"                                             \
+	"CREATE TABLE shard_total(shard INTEGER PRIMARY KEY, n_rows INTEGER NOT NULL, n_failed INTEGER NOT NULL,"              \
+	" prompt_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL,"                     \
+	" reasoning_tokens INTEGER NOT NULL, recomputed_tokens INTEGER NOT NULL);"                                             \
+	"CREATE TABLE attempt(id TEXT PRIMARY KEY, worker INTEGER NOT NULL, host TEXT NOT NULL, node_type TEXT NOT NULL,"      \
+	" started_unix_ms INTEGER NOT NULL, updated_unix_ms INTEGER NOT NULL, wall_s REAL NOT NULL, load_s REAL NOT NULL,"     \
+	" busy_s REAL NOT NULL, publish_s REAL NOT NULL, rows INTEGER NOT NULL, rows_failed INTEGER NOT NULL,"                 \
+	" prompt_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL,"                     \
+	" reasoning_tokens INTEGER NOT NULL, recomputed_tokens INTEGER NOT NULL, peak_bytes INTEGER NOT NULL,"                 \
+	" state INTEGER NOT NULL, end_code TEXT NOT NULL);"
 
 #endif
