@@ -98,7 +98,10 @@
  *   prompt_tokens, cached_tokens, output_tokens, reasoning_tokens   billed; cached is part of prompt, reasoning of output
  *   recomputed_tokens   computed again after a preemption or a resume: not billed
  *   wait_s, prefill_s, decode_s     seconds
- * shard_total  sums over charge by shard
+ * shard_total  sums over charge by shard; n_failed counts status 1
+ * claim       who held what: one for each claim file of a shard
+ *   shard, epoch        of the claim
+ *   attempt             the claim's attempt: an id in attempt, if that attempt ever wrote its file
  * attempt     one for each attempt: the columns of attempt.h
  *
  * Waste is sum(attempt tokens) - sum(charge tokens): what killed or fenced attempts had finished and is not in any record, as far as their last
