@@ -59,17 +59,24 @@ static int64_t process_start(int64_t pid, char *state)
 
 static void describe_here(struct claim *c)
 {
+	const char *simulated = getenv("TOKENMILL_HOST"), *job_uid = getenv("TOKENMILL_JOB_UID");
 	char state;
 	ssize_t n;
 
+	copy_text(c->job_uid, sizeof(c->job_uid), job_uid ? job_uid : "", job_uid ? strlen(job_uid) : 0);
+	c->pid = getpid();
+	c->process_start = process_start(c->pid, &state);
+	if (simulated && *simulated) {
+		copy_text(c->host, sizeof(c->host), simulated, strlen(simulated));
+		copy_text(c->boot, sizeof(c->boot), simulated, strlen(simulated));
+		return;
+	}
 	if (gethostname(c->host, sizeof(c->host) - 1) < 0)
 		strcpy(c->host, "unknown");
 	c->host[sizeof(c->host) - 1] = '\0';
 	read_line("/proc/sys/kernel/random/boot_id", c->boot, sizeof(c->boot));
 	n = readlink("/proc/self/ns/pid", c->pid_namespace, sizeof(c->pid_namespace) - 1);
 	c->pid_namespace[n > 0 ? n : 0] = '\0';
-	c->pid = getpid();
-	c->process_start = process_start(c->pid, &state);
 }
 
 void claim_begin(struct claim *c, int worker, const char *attempt)
@@ -142,19 +149,20 @@ static void add_text(struct buf *out, const char *name, const char *s)
 	json_write_string(out, s, strlen(s));
 }
 
-int claim_create(const struct claim *c, const char *path, struct err *err)
+int claim_create(const struct claim *c, struct store *s, const char *name, struct err *err)
 {
 	struct buf b = {0};
 	int rc;
 
 	buf_addf(&b, "{\"worker\":%d", c->worker);
 	add_text(&b, "attempt", c->attempt);
+	add_text(&b, "job_uid", c->job_uid);
 	add_text(&b, "host", c->host);
 	add_text(&b, "boot", c->boot);
 	add_text(&b, "pid_namespace", c->pid_namespace);
 	buf_addf(&b, ",\"pid\":%" PRId64 ",\"process_start\":%" PRId64 ",\"handle\":\"%016" PRIx64 "\",\"time_ms\":%" PRId64 "}\n", c->pid,
 	         c->process_start, c->handle, c->time_ms);
-	rc = file_create_exclusive(path, b.data, b.len, err);
+	rc = store_create(s, name, b.data, b.len, err);
 	buf_release(&b);
 	return rc;
 }
@@ -191,7 +199,7 @@ int claim_parse(struct claim *c, const char *text, size_t n, struct err *err)
 	if (!doc)
 		return -1;
 	if (get_int(root, "worker", &worker, err) == 0 && get_text(root, "attempt", c->attempt, sizeof(c->attempt), err) == 0 &&
-	    get_text(root, "host", c->host, sizeof(c->host), err) == 0 && get_text(root, "boot", c->boot, sizeof(c->boot), err) == 0 &&
+	    get_text(root, "job_uid", c->job_uid, sizeof(c->job_uid), err) == 0 && get_text(root, "host", c->host, sizeof(c->host), err) == 0 && get_text(root, "boot", c->boot, sizeof(c->boot), err) == 0 &&
 	    get_text(root, "pid_namespace", c->pid_namespace, sizeof(c->pid_namespace), err) == 0 &&
 	    get_int(root, "pid", &c->pid, err) == 0 && get_int(root, "process_start", &c->process_start, err) == 0 &&
 	    get_text(root, "handle", handle, sizeof(handle), err) == 0 && get_int(root, "time_ms", &c->time_ms, err) == 0) {
@@ -203,15 +211,16 @@ int claim_parse(struct claim *c, const char *text, size_t n, struct err *err)
 	return rc;
 }
 
-int claim_read(struct claim *c, const char *path, struct err *err)
+int claim_read(struct claim *c, struct store *s, const char *name, struct err *err)
 {
 	struct buf b = {0};
-	int rc = file_read(path, 65536, &b, ERR_STORAGE, err);
+	int rc = store_get(s, name, 65536, &b, err);
 
-	if (rc == 0) {
-		rc = claim_parse(c, buf_str(&b), b.len, err);
-		if (rc < 0)
-			err_context(err, "%s", path);
+	if (rc == 1 && claim_parse(c, buf_str(&b), b.len, err) < 0) {
+		char *full = store_name(s, name);
+
+		rc = err_context(err, "%s", full);
+		free(full);
 	}
 	buf_release(&b);
 	return rc;

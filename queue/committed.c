@@ -38,9 +38,9 @@ static void put_be(unsigned char *p, uint64_t v, int n)
 		p[i] = (unsigned char)(v >> (8 * (n - 1 - i)));
 }
 
-static int add_segment(struct committed *c, const char *path, int64_t shard, const struct segment_name *name, struct err *err)
+static int add_segment(struct committed *c, struct store *s, const char *path, int64_t shard, const struct segment_name *name, struct err *err)
 {
-	struct segment_reader *r = segment_reader_open(path, err);
+	struct segment_reader *r = segment_reader_open(s, path, err);
 	struct stored head = {.shard = shard, .epoch = name->epoch};
 	unsigned char key[16];
 	int rc = r ? 1 : -1;
@@ -62,16 +62,16 @@ static int add_shard(struct committed *c, struct job *j, int64_t shard, struct e
 {
 	char *dir = job_shard_dir(j, shard);
 	struct shard_listing l;
-	int rc = shard_listing_read(&l, dir, err);
+	int rc = shard_listing_read(&l, j->store, dir, err);
 
 	if (rc == 0 && l.is_done) {
 		shard_listing_release(&l);
-		rc = done_read(dir, j->shards[shard].n_rows, &l.segments, &l.n_segments, err);
+		rc = done_read(j->store, dir, j->shards[shard].n_rows, &l.segments, &l.n_segments, err);
 	}
 	for (size_t i = 0; i < l.n_segments && rc == 0; i++) {
 		char *path = segment_path(dir, l.segments[i].epoch, l.segments[i].sequence);
 
-		rc = add_segment(c, path, shard, &l.segments[i], err);
+		rc = add_segment(c, j->store, path, shard, &l.segments[i], err);
 		free(path);
 	}
 	shard_listing_release(&l);
@@ -212,7 +212,8 @@ void plan_cursor_close(struct plan_cursor *c)
 int ledger_open(struct ledger *l, struct job *j, const char *spill_path, struct err *err)
 {
 	*l = (struct ledger){.job = j, .root = sha256_new()};
-	l->committed = committed_open(j, spill_path, err);
+	l->plan_db = job_plan_db(j, err);
+	l->committed = l->plan_db ? committed_open(j, spill_path, err) : NULL;
 	if (!l->committed || (l->rc = committed_next(l->committed, &l->result, &l->result_shard, err)) < 0) {
 		ledger_close(l);
 		return -1;
@@ -255,12 +256,12 @@ int ledger_next(struct ledger *l, struct err *err)
 	if (l->used_result && (l->rc = committed_next(l->committed, &l->result, &l->result_shard, err)) < 0)
 		return -1;
 	l->used_result = 0;
-	rc = plan_cursor_next(&l->plan, &l->job->plan, err);
+	rc = plan_cursor_next(&l->plan, l->plan_db, err);
 	if (rc < 0)
 		return -1;
 	if (rc == 0) {
 		if (l->n_rows != l->job->n_rows)
-			return err_set(err, ERR_STORAGE, "%s: has %" PRId64 " rows, job.json tells of %" PRId64, l->job->plan.name, l->n_rows, l->job->n_rows);
+			return err_set(err, ERR_STORAGE, "%s: has %" PRId64 " rows, job.json tells of %" PRId64, l->plan_db->name, l->n_rows, l->job->n_rows);
 		if (l->rc == 1)
 			return err_set(err, ERR_STORAGE, "shard %" PRId64 ": has a result for row %" PRId64 ", and the plan has no such row", l->result_shard,
 			               l->result.row);

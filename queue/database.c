@@ -18,6 +18,7 @@ void database_close(struct database *d)
 {
 	sqlite3_close_v2(d->db);
 	free(d->name);
+	free(d->bytes);
 	*d = (struct database){0};
 }
 
@@ -101,36 +102,50 @@ static void add_uri(struct buf *out, const char *path)
 	buf_adds(out, "?mode=ro&immutable=1");
 }
 
+/* Is it what it should be? */
+static int check(struct database *d, int application_id, struct err *err)
+{
+	int64_t id, version;
+
+	if (database_get_int(d, "PRAGMA application_id", &id, err) < 0 || database_get_int(d, "PRAGMA user_version", &version, err) < 0)
+		return -1;
+	if (id != application_id)
+		return err_set(err, ERR_STORAGE, "%s: damaged, or not a file of a job (application id %lld, expected %d)", d->name, (long long)id,
+		               application_id);
+	if (version != JOB_FORMAT)
+		return err_set(err, ERR_STORAGE, "%s: layout %lld, this program knows %d", d->name, (long long)version, JOB_FORMAT);
+	/* Files are read once from end to end; many are open at a time. */
+	return database_exec(d, "PRAGMA cache_size=-256; PRAGMA mmap_size=0; PRAGMA cell_size_check=ON; PRAGMA trusted_schema=OFF", err);
+}
+
 int database_open_immutable(struct database *d, const char *path, int application_id, struct err *err)
 {
 	struct buf uri = {0};
-	int64_t id, version;
 	int rc;
 
 	*d = (struct database){.name = xstrdup(path)};
 	add_uri(&uri, path);
 	rc = sqlite3_open_v2(uri.data, &d->db, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX, NULL);
 	buf_release(&uri);
-	if (rc != SQLITE_OK) {
-		database_fail(d, err);
-		goto fail;
-	}
-	if (database_get_int(d, "PRAGMA application_id", &id, err) < 0 || database_get_int(d, "PRAGMA user_version", &version, err) < 0)
-		goto fail;
-	if (id != application_id) {
-		err_set(err, ERR_STORAGE, "%s: damaged, or not a file of a job (application id %lld, expected %d)", path, (long long)id,
-		        application_id);
-		goto fail;
-	}
-	if (version != JOB_FORMAT) {
-		err_set(err, ERR_STORAGE, "%s: layout %lld, this program knows %d", path, (long long)version, JOB_FORMAT);
-		goto fail;
-	}
-	/* Files are read once from end to end; many are open at a time. */
-	if (database_exec(d, "PRAGMA cache_size=-256; PRAGMA mmap_size=0; PRAGMA cell_size_check=ON; PRAGMA trusted_schema=OFF", err) < 0)
-		goto fail;
-	return 0;
-fail:
-	database_close(d);
-	return -1;
+	rc = rc != SQLITE_OK ? database_fail(d, err) : check(d, application_id, err);
+	if (rc < 0)
+		database_close(d);
+	return rc;
+}
+
+int database_open_bytes(struct database *d, void *bytes, size_t n, const char *name, int application_id, struct err *err)
+{
+	int rc;
+
+	*d = (struct database){.name = xstrdup(name), .bytes = bytes};
+	if (n == 0)
+		rc = err_set(err, ERR_STORAGE, "%s: is empty", name);
+	else if (sqlite3_open_v2(":memory:", &d->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK ||
+	         sqlite3_deserialize(d->db, "main", bytes, (sqlite3_int64)n, (sqlite3_int64)n, SQLITE_DESERIALIZE_READONLY) != SQLITE_OK)
+		rc = database_fail(d, err);
+	else
+		rc = check(d, application_id, err);
+	if (rc < 0)
+		database_close(d);
+	return rc;
 }

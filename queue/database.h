@@ -11,13 +11,16 @@
 
 struct database {
 	sqlite3 *db;
-	char *name; /* for messages */
+	char *name;  /* for messages */
+	void *bytes; /* of database_open_bytes */
 };
 
 /* A new, empty database at path, or in memory where path is NULL. -1 leaves *d closed. */
 int database_create(struct database *d, const char *path, int page_bytes, int application_id, const char *schema, struct err *err);
 /* A finished file. Fails when it is not a database, or not of this kind and layout. -1 leaves *d closed. */
 int database_open_immutable(struct database *d, const char *path, int application_id, struct err *err);
+/* As that, of bytes, which are the database's now (from malloc, freed in any case); name is for messages. */
+int database_open_bytes(struct database *d, void *bytes, size_t n, const char *name, int application_id, struct err *err);
 void database_close(struct database *d); /* also a closed one */
 
 int database_exec(struct database *d, const char *sql, struct err *err);

@@ -12,7 +12,7 @@
 #include "base/mem.h"
 #include "queue/job_private.h"
 
-int done_create(const char *shard_dir, int64_t n_rows, int epoch, const struct segment_name *segments, size_t n_segments, struct err *err)
+int done_create(struct store *s, const char *shard_dir, int64_t n_rows, int epoch, const struct segment_name *segments, size_t n_segments, struct err *err)
 {
 	char *path = path_format("%s/done", shard_dir);
 	struct buf b = {0};
@@ -22,7 +22,7 @@ int done_create(const char *shard_dir, int64_t n_rows, int epoch, const struct s
 	for (size_t i = 0; i < n_segments; i++)
 		buf_addf(&b, "%s\"" SEGMENT_NAME_FORMAT "\"", i ? "," : "", segments[i].epoch, segments[i].sequence);
 	buf_adds(&b, "]}\n");
-	rc = file_create_exclusive(path, b.data, b.len, err);
+	rc = store_create(s, path, b.data, b.len, err);
 	buf_release(&b);
 	free(path);
 	return rc < 0 ? -1 : 0;
@@ -59,16 +59,23 @@ int done_parse(const char *text, size_t n, int64_t n_rows, struct segment_name *
 	return rc;
 }
 
-int done_read(const char *shard_dir, int64_t n_rows, struct segment_name **segments, size_t *n_segments, struct err *err)
+int done_read(struct store *s, const char *shard_dir, int64_t n_rows, struct segment_name **segments, size_t *n_segments, struct err *err)
 {
 	char *path = path_format("%s/done", shard_dir);
 	struct buf b = {0};
-	int rc = file_read(path, (size_t)64 << 20, &b, ERR_STORAGE, err);
+	int rc = store_get(s, path, (size_t)64 << 20, &b, err);
 
-	if (rc == 0) {
+	*segments = NULL;
+	*n_segments = 0;
+	if (rc == 0)
+		rc = err_set(err, ERR_STORAGE, "it is missing");
+	else if (rc == 1)
 		rc = done_parse(buf_str(&b), b.len, n_rows, segments, n_segments, err);
-		if (rc < 0)
-			err_context(err, "%s", path);
+	if (rc < 0) {
+		char *full = store_name(s, path);
+
+		err_context(err, "%s", full);
+		free(full);
 	}
 	buf_release(&b);
 	free(path);

@@ -13,14 +13,14 @@
 #include "queue/job_private.h"
 #include "queue/schema.h"
 
-char *job_path(const struct job *j, const char *name)
-{
-	return path_format("%s/%s", j->dir, name);
-}
-
 char *job_shard_dir(const struct job *j, int64_t shard)
 {
-	return path_format("%s/shards/%05" PRId64, j->dir, shard);
+	return path_format("%sshards/%05" PRId64, j->base, shard);
+}
+
+char *job_commit_name(int generation)
+{
+	return generation == 1 ? xstrdup("job.json") : path_format("job-%04d.json", generation);
 }
 
 void sha256_bytes(const void *p, size_t n, unsigned char out[32])
@@ -35,13 +35,30 @@ void sha256_bytes(const void *p, size_t n, unsigned char out[32])
 	}
 }
 
-int job_is_planned(const char *dir)
+int job_is_planned(const char *place, struct err *err)
 {
-	char *path = path_format("%s/job.json", dir);
-	int is = file_exists(path);
+	struct store *s = store_open(place, err);
+	int rc = s ? store_exists(s, "job.json", err) : -1;
 
-	free(path);
-	return is;
+	store_close(s);
+	return rc;
+}
+
+/* The generation that a file of this name commits, 0 for other names. */
+static int job_commit_generation(const char *name)
+{
+	size_t n = strlen(name);
+	char *stem;
+	int64_t number;
+
+	if (strcmp(name, "job.json") == 0)
+		return 1;
+	if (n < 9 || strncmp(name, "job-", 4) != 0 || strcmp(name + n - 5, ".json") != 0)
+		return 0;
+	stem = xmemdup(name, n - 5);
+	number = name_number(stem, "job");
+	free(stem);
+	return number > 1 ? (int)number : 0;
 }
 
 static int get_count(yyjson_val *root, const char *name, int64_t *out, struct err *err)
@@ -54,11 +71,30 @@ static int get_count(yyjson_val *root, const char *name, int64_t *out, struct er
 	return 0;
 }
 
+/* "shards": rows of each. */
+static int read_shards(struct job *j, yyjson_val *root, struct err *err)
+{
+	yyjson_val *list = yyjson_obj_get(root, "shards"), *v;
+	size_t i, max;
+
+	if (!yyjson_is_arr(list))
+		return err_set(err, ERR_STORAGE, "\"shards\" is %s, expected the shards' numbers of rows", json_type_name(list));
+	j->n_shards = (int64_t)yyjson_arr_size(list);
+	j->shards = xcalloc((size_t)j->n_shards + 1, sizeof(*j->shards));
+	yyjson_arr_foreach(list, i, max, v)
+	{
+		if (!yyjson_is_int(v) || yyjson_get_sint(v) < 0)
+			return err_set(err, ERR_STORAGE, "shard %zu has %s rows", i, json_type_name(v));
+		j->shards[i].n_rows = yyjson_get_sint(v);
+	}
+	return 0;
+}
+
 static int parse_job_json(struct job *j, const char *text, size_t n, struct err *err)
 {
 	static const char mark[] = ",\"spec\":";
 	yyjson_doc *doc = json_parse(text, n, ERR_STORAGE, err);
-	yyjson_val *root = yyjson_doc_get_root(doc), *id, *spec;
+	yyjson_val *root = yyjson_doc_get_root(doc), *id, *spec, *base;
 	const char *raw;
 	int64_t format;
 	int rc = -1;
@@ -77,8 +113,14 @@ static int parse_job_json(struct job *j, const char *text, size_t n, struct err 
 	}
 	memcpy(j->plan_id, yyjson_get_str(id), sizeof(j->plan_id));
 	if (get_count(root, "rows", &j->n_rows, err) < 0 || get_count(root, "bad_rows", &j->n_bad_rows, err) < 0 ||
-	    get_count(root, "shards", &j->n_shards, err) < 0)
+	    read_shards(j, root, err) < 0)
 		goto out;
+	base = yyjson_obj_get(root, "base");
+	if (!yyjson_is_str(base)) {
+		err_set(err, ERR_STORAGE, "no \"base\"");
+		goto out;
+	}
+	j->base = xstrdup(yyjson_get_str(base));
 	/* The planner's spec is the last member and stands there byte for byte; what was edited since is written anew. */
 	raw = memmem(text, n, mark, sizeof(mark) - 1);
 	if (raw && n > 2 && memcmp(text + n - 2, "}\n", 2) == 0) {
@@ -96,26 +138,6 @@ out:
 	return rc;
 }
 
-static int read_shards(struct job *j, struct err *err)
-{
-	sqlite3_stmt *s = database_prepare(&j->plan, "SELECT shard, n_rows, n_input_bytes FROM shard ORDER BY shard", err);
-	int64_t n = 0;
-	int rc = s ? 1 : -1;
-
-	j->shards = xcalloc((size_t)j->n_shards, sizeof(*j->shards));
-	while (rc > 0 && (rc = database_step(&j->plan, s, err)) == 1) {
-		if (n == j->n_shards || sqlite3_column_int64(s, 0) != n)
-			break;
-		j->shards[n].n_rows = sqlite3_column_int64(s, 1);
-		j->shards[n].n_input_bytes = sqlite3_column_int64(s, 2);
-		n++;
-	}
-	sqlite3_finalize(s);
-	if (rc >= 0 && (rc == 1 || n != j->n_shards))
-		return err_set(err, ERR_STORAGE, "%s: its shards are not the %" PRId64 " that job.json tells of", j->plan.name, j->n_shards);
-	return rc;
-}
-
 static int check_plan_id(struct job *j, struct err *err)
 {
 	sqlite3_stmt *s = database_prepare(&j->plan, "SELECT plan_id FROM meta", err);
@@ -128,33 +150,82 @@ static int check_plan_id(struct job *j, struct err *err)
 	return rc < 0 ? -1 : 0;
 }
 
-struct job *job_open(const char *dir, struct err *err)
+struct database *job_plan_db(struct job *j, struct err *err)
+{
+	char *name;
+	int rc;
+
+	if (j->plan.db)
+		return &j->plan;
+	name = path_format("%splan.db", j->base);
+	rc = store_fetch(j->store, name, &j->plan_file, err);
+	if (rc == 0)
+		err_set(err, ERR_STORAGE, "%s/%s: is missing", store_place(j->store), name);
+	free(name);
+	if (rc != 1)
+		return NULL;
+	if (database_open_immutable(&j->plan, j->plan_file.path, PLAN_APPLICATION_ID, err) < 0 || check_plan_id(j, err) < 0) {
+		database_close(&j->plan);
+		store_file_release(&j->plan_file);
+		return NULL;
+	}
+	return &j->plan;
+}
+
+/* The newest plan's number; 0: there is none. */
+static int newest_generation(struct store *s, int *generation, struct err *err)
+{
+	char **names;
+	size_t n;
+
+	*generation = 0;
+	if (store_list(s, "", &names, &n, err) < 0)
+		return -1;
+	for (size_t i = 0; i < n; i++)
+		if (job_commit_generation(names[i]) > *generation)
+			*generation = job_commit_generation(names[i]);
+	store_names_free(names, n);
+	return 0;
+}
+
+int job_check_current(struct job *j, struct err *err)
+{
+	char *name = job_commit_name(j->generation + 1);
+	int rc = store_exists(j->store, name, err);
+
+	free(name);
+	if (rc == 1)
+		return err_set(err, ERR_FENCED, "%s: was planned anew meanwhile; its rows are in other shards now", store_place(j->store));
+	return rc;
+}
+
+struct job *job_open(const char *place, struct err *err)
 {
 	struct job *j = xcalloc(1, sizeof(*j));
 	struct buf text = {0};
-	char *path;
+	char *name = NULL;
+	int rc;
 
-	j->dir = xstrdup(dir);
-	path = job_path(j, "job.json");
-	if (access(path, F_OK) < 0 && (errno == ENOENT || errno == ENOTDIR)) {
-		err_set(err, ERR_USAGE, "%s is not a job directory: there is no %s", dir, path);
+	j->store = store_open(place, err);
+	if (!j->store || newest_generation(j->store, &j->generation, err) < 0)
+		goto fail;
+	if (j->generation == 0) {
+		err_set(err, ERR_USAGE, "%s is not a job: there is no %s/job.json", place, place);
 		goto fail;
 	}
-	if (file_read(path, (size_t)64 << 20, &text, ERR_STORAGE, err) < 0)
-		goto fail;
-	if (parse_job_json(j, buf_str(&text), text.len, err) < 0) {
-		err_context(err, "%s", path);
+	name = job_commit_name(j->generation);
+	rc = store_get(j->store, name, (size_t)256 << 20, &text, err);
+	if (rc == 0)
+		err_set(err, ERR_STORAGE, "it vanished");
+	if (rc <= 0 || parse_job_json(j, buf_str(&text), text.len, err) < 0) {
+		err_context(err, "%s/%s", place, name);
 		goto fail;
 	}
-	free(path);
-	path = job_path(j, "plan.db");
-	if (database_open_immutable(&j->plan, path, PLAN_APPLICATION_ID, err) < 0 || check_plan_id(j, err) < 0 || read_shards(j, err) < 0)
-		goto fail;
-	free(path);
+	free(name);
 	buf_release(&text);
 	return j;
 fail:
-	free(path);
+	free(name);
 	buf_release(&text);
 	job_close(j);
 	return NULL;
@@ -167,10 +238,12 @@ void job_close(struct job *j)
 	if (j->open)
 		BUG("job closed while a shard is open");
 	database_close(&j->plan);
+	store_file_release(&j->plan_file);
 	pick_free(j->pick);
 	free(j->shards);
 	free(j->spec);
-	free(j->dir);
+	free(j->base);
+	store_close(j->store);
 	free(j);
 }
 
@@ -195,14 +268,14 @@ int64_t job_n_shards(const struct job *j)
 }
 
 /* Rows with a result in any segment of a shard that is not marked done. */
-static int count_done(const char *dir, const struct shard_listing *l, int64_t *count, struct err *err)
+static int count_done(struct store *s, const char *dir, const struct shard_listing *l, int64_t *count, struct err *err)
 {
 	struct row_map rows = {0};
 	int rc = 0;
 
 	for (size_t i = 0; i < l->n_segments && rc == 0; i++) {
 		char *path = segment_path(dir, l->segments[i].epoch, l->segments[i].sequence);
-		struct segment_reader *r = segment_reader_open(path, err);
+		struct segment_reader *r = segment_reader_open(s, path, err);
 		int64_t row;
 
 		free(path);
@@ -223,13 +296,13 @@ int64_t job_n_done_rows(struct job *j, struct err *err)
 	for (int64_t i = 0; i < j->n_shards; i++) {
 		char *dir = job_shard_dir(j, i);
 		struct shard_listing l = {0};
-		int rc = j->shards[i].is_done ? 0 : shard_listing_read(&l, dir, err);
+		int rc = j->shards[i].is_done ? 0 : shard_listing_read(&l, j->store, dir, err);
 
 		j->shards[i].is_done |= l.is_done;
 		if (rc == 0 && j->shards[i].is_done)
 			n += j->shards[i].n_rows;
 		else if (rc == 0)
-			rc = count_done(dir, &l, &n, err);
+			rc = count_done(j->store, dir, &l, &n, err);
 		shard_listing_release(&l);
 		free(dir);
 		if (rc < 0)
@@ -241,42 +314,24 @@ int64_t job_n_done_rows(struct job *j, struct err *err)
 int job_all_done(struct job *j, struct err *err)
 {
 	for (int64_t i = 0; i < j->n_shards; i++) {
-		char *dir, *path;
+		char *dir, *name;
+		int rc;
 
 		if (j->shards[i].is_done)
 			continue;
 		dir = job_shard_dir(j, i);
-		path = path_format("%s/done", dir);
-		j->shards[i].is_done = file_exists(path);
-		free(path);
-		if (!j->shards[i].is_done && !file_is_dir(dir)) {
-			err_set(err, ERR_STORAGE, "%s: is missing", dir);
-			free(dir);
-			return -1;
-		}
+		name = path_format("%s/done", dir);
+		rc = store_exists(j->store, name, err);
+		free(name);
 		free(dir);
-		if (!j->shards[i].is_done)
-			return 0;
+		if (rc <= 0)
+			return rc;
+		j->shards[i].is_done = 1;
 	}
 	return 1;
 }
 
-int job_event(struct job *j, const struct job_worker *w, const char *name, const char *json, struct err *err)
+struct store *job_store(struct job *j)
 {
-	char *dir = job_path(j, "events"), *path;
-	struct buf file = {0};
-	int rc;
-
-	buf_addf(&file, "%04d-%s-%s", w->index, w->attempt, name);
-	for (char *s = file.data; *s; s++)
-		if (!isalnum((unsigned char)*s) && !strchr("-_.", *s))
-			*s = '_';
-	path = path_format("%s/%s.json", dir, file.data);
-	rc = file_make_dirs(dir, err);
-	if (rc == 0)
-		rc = file_write_atomic(path, json, strlen(json), err);
-	free(dir);
-	free(path);
-	buf_release(&file);
-	return rc;
+	return j->store;
 }

@@ -1,8 +1,10 @@
-/* job.h: a job is a directory; everything in it that another worker may read is an immutable file that appeared by an atomic
- * step. queue knows rows as keys, bytes and counts, never as tokens or tensors.
+/* job.h: a job is a directory, or a prefix of an S3 bucket (store.h); everything in it that another worker may read is an immutable file
+ * that appeared by an atomic step. queue knows rows as keys, bytes and counts, never as tokens or tensors.
  *
  *     JOB/
- *       job.json                       the spec (what was asked for) and the planner's figures; written last by the plan
+ *       job.json                       the spec (what was asked for) and the planner's figures; written last by the plan. A later plan of the
+ *                                      same job (grown input, other shards) is job-0002.json, ...: the highest number counts. "base" in it
+ *                                      says below which prefix that plan's plan.db and shards/ are: "" or "plan-.../"
  *       plan.db                        SQLite, read-only once published: every row's key, hash, source line, shard, estimate
  *       shards/00012/input.jsonl.zst   the shard's rows, in the order in which they should run
  *       shards/00012/claim-0001        exclusive (link(2)): worker index, host, boot id, pid, time
@@ -10,7 +12,9 @@
  *       shards/00012/done              all rows of the shard have a result: names the segments that hold them
  *       merged/                        results.jsonl, errors.jsonl, usage.json, manifest.json: renamed into place as one
  *       results.jsonl, errors.jsonl, usage.json   symbolic links into merged/
- *       events/                        one small file per worker attempt
+ *       events/0003-ATTEMPT.json       one small file per worker attempt, also its heartbeat (attempt.h)
+ *
+ * An S3 prefix holds the same objects, but for the links.
  *
  * Beside these there are, for a while: KIND-claim-0001 and KIND-0001/ for KIND plan (planning-0001/), merging and verifying: who is at it
  * (claim.h) and where it works; and NAME.tmp-..., files being written. What a process that died left of them is removed by the next one.
@@ -43,6 +47,8 @@ struct plan_row {
 	int64_t max_output_tokens;
 	const void *prefix_key;  /* bytes that sort rows so that shared prefixes are neighbours */
 	size_t n_prefix_key;     /* at most 1024 */
+	const char *tags;        /* what it is charged to: a JSON object of strings, canonical; NULL or empty for none */
+	size_t n_tags;
 	/* A row at fault: its finished error record instead of a run, a line without newline. NULL for a good row. */
 	const char *error_line;
 	size_t n_error_line;
@@ -64,9 +70,11 @@ void job_plan_abort(struct job_plan *p); /* frees and removes the temporary dire
 
 struct job;
 
-int job_is_planned(const char *dir); /* job.json is there */
-struct job *job_open(const char *dir, struct err *err);
+/* place: a directory, or "s3://bucket/prefix" (store.h). */
+int job_is_planned(const char *place, struct err *err); /* 1: job.json is there, 0, -1 */
+struct job *job_open(const char *place, struct err *err);
 void job_close(struct job *j);
+struct store *job_store(struct job *j); /* the job's own */
 const char *job_spec(const struct job *j); /* the spec's JSON text, as given to job_plan_commit */
 int64_t job_n_rows(const struct job *j);       /* all rows, those at fault included */
 int64_t job_n_bad_rows(const struct job *j);
@@ -112,6 +120,7 @@ struct row_result {
 	size_t n_line;
 	int64_t prompt_tokens, cached_tokens, output_tokens, reasoning_tokens, recomputed_tokens;
 	double wait_s, prefill_s, decode_s;
+	int64_t finished_ms;   /* Unix time by the worker's clock */
 };
 /* Remember a finished row / the partial state of a row in flight; the row was given out by shard_next and has no result yet (else BUG). A row's
  * last partial counts, and none once it has a result. Copied; kept in memory: nothing is on disk before shard_publish, which needs
@@ -128,7 +137,7 @@ void shard_close(struct shard *s); /* does not publish */
 
 /* 1 when every shard is done, 0, -1. */
 int job_all_done(struct job *j, struct err *err);
-int job_is_merged(const struct job *j);
+int job_is_merged(struct job *j, struct err *err); /* this plan, complete: 1, 0, -1 */
 /* Stream results in input order to results.jsonl (successful rows) and errors.jsonl (the rest), write usage.json and manifest.json (SHA-256
  * root over input rows and output records, counts), rename the directory into place, make the links. One record per row: the lowest epoch
  * that has one. Merging again gives the same bytes. ERR_INPUT when a row is missing (the first is named); ERR_ENGINE when two epochs have
@@ -138,8 +147,5 @@ int job_is_merged(const struct job *j);
 int job_merge(struct job *j, const char *usage_extra_json, struct err *err);
 /* Recompute from the plan, the segments and the merged files; names the first missing, doubled or altered row in *err. */
 int job_verify(struct job *j, struct err *err);
-
-/* One small file under events/: a JSON object. name like "start", "end". */
-int job_event(struct job *j, const struct job_worker *w, const char *name, const char *json, struct err *err);
 
 #endif

@@ -12,18 +12,21 @@
 #include "queue/database.h"
 #include "queue/job.h"
 #include "queue/layout.h"
+#include "queue/store.h"
 
 struct shard;
 
 struct job {
-	char *dir;
+	struct store *store;
+	int generation;      /* of the plan: 1, 2, ... */
+	char *base;          /* what its plan.db and shards/ are below: "" or a prefix that ends in a slash */
 	char *spec;
 	char plan_id[33];
 	int64_t n_rows, n_bad_rows, n_shards;
-	struct database plan; /* plan.db, immutable */
+	struct store_file plan_file; /* plan.db, once it is needed: workers do without */
+	struct database plan;
 	struct {
 		int64_t n_rows;
-		int64_t n_input_bytes;
 		int is_done; /* once true always true */
 	} *shards;           /* [n_shards] */
 	struct shard *open;  /* handles, linked by next_open */
@@ -32,9 +35,14 @@ struct job {
 
 void pick_free(struct pick *p);
 
-/* Paths, malloc'd. */
-char *job_path(const struct job *j, const char *name);
+/* Names in the store, malloc'd. */
 char *job_shard_dir(const struct job *j, int64_t shard);
+/* What commits a plan: "job.json" for the first, "job-0002.json" and so on. */
+char *job_commit_name(int generation);
+/* plan.db, opened when it is first asked for; NULL on failure. */
+struct database *job_plan_db(struct job *j, struct err *err);
+/* ERR_FENCED when a newer plan has taken this one's place, 0, -1. */
+int job_check_current(struct job *j, struct err *err);
 
 /* ---- a line of a shard's input (schema.h) ---- */
 
@@ -81,12 +89,15 @@ void segment_writer_add_result(struct segment_writer *w, const struct row_result
 void segment_writer_add_partial(struct segment_writer *w, int64_t row, const void *state, size_t n);
 int64_t segment_writer_count(const struct segment_writer *w); /* results and partials in it */
 /* Publish under path. On success the writer is empty again; on failure it is as before. */
-int segment_writer_publish(struct segment_writer *w, const char *path, struct err *err);
+int segment_writer_publish(struct segment_writer *w, struct store *s, const char *name, struct err *err);
 
 char *segment_path(const char *shard_dir, int epoch, int sequence); /* malloc'd */
 
+/* Reads the whole file at once, so that a storage that hiccups in the middle is no matter. */
 struct segment_reader;
-struct segment_reader *segment_reader_open(const char *path, struct err *err);
+struct segment_reader *segment_reader_open(struct store *s, const char *name, struct err *err);
+/* A local file's bytes, which are the reader's now (malloc'd); name is for messages. */
+struct segment_reader *segment_reader_open_bytes(void *bytes, size_t n, const char *name, struct err *err);
 void segment_reader_close(struct segment_reader *r);
 /* Each of the three walks the file once. 1, 0 at the end, -1 with the file's name. What is given is borrowed until the next call. */
 int segment_reader_next_done(struct segment_reader *r, int64_t *row, struct err *err);
@@ -96,9 +107,9 @@ int segment_reader_next_result(struct segment_reader *r, struct row_result *out,
 /* ---- done ---- */
 
 /* 0, also when the mark is there already. */
-int done_create(const char *shard_dir, int64_t n_rows, int epoch, const struct segment_name *segments, size_t n_segments, struct err *err);
+int done_create(struct store *s, const char *shard_dir, int64_t n_rows, int epoch, const struct segment_name *segments, size_t n_segments, struct err *err);
 /* The segments that count; *segments is the caller's to free(), NULL on failure. */
-int done_read(const char *shard_dir, int64_t n_rows, struct segment_name **segments, size_t *n_segments, struct err *err);
+int done_read(struct store *s, const char *shard_dir, int64_t n_rows, struct segment_name **segments, size_t *n_segments, struct err *err);
 int done_parse(const char *text, size_t n, int64_t n_rows, struct segment_name **segments, size_t *n_segments, struct err *err);
 
 /* ---- committed records ---- */
@@ -139,6 +150,7 @@ struct ledger {
 	double wait_s, prefill_s, decode_s;
 	/* private */
 	struct job *job;
+	struct database *plan_db;
 	struct committed *committed;
 	struct row_result result;
 	int64_t result_shard;
@@ -158,10 +170,12 @@ void ledger_root(struct ledger *l, char hex[SHA256_HEX_BYTES]);
 /* usage.json: the sums, and the members of extra (NULL: none). */
 int usage_write(struct buf *out, const struct ledger *l, yyjson_val *extra, struct err *err);
 
-/* A place to work in beside what is published, JOB/KIND-NNNN, with a claim JOB/KIND-claim-NNNN; those of dead processes are removed. */
+/* A local directory to work in beside what is published, JOB/KIND-NNNN (in TMPDIR where the job is none), with a claim KIND-claim-NNNN; those
+ * of dead processes are removed. */
 struct workplace {
+	struct store *store;
 	struct claim claim;
-	char *claim_path, *dir; /* dir NULL: not open */
+	char *claim_name, *dir; /* dir NULL: not open */
 };
 int workplace_open(struct workplace *w, struct job *j, const char *kind, struct err *err);
 void workplace_close(struct workplace *w); /* removes both */

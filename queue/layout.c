@@ -157,32 +157,43 @@ static int by_segment(const void *pa, const void *pb)
 	return (a->sequence > b->sequence) - (a->sequence < b->sequence);
 }
 
-int shard_listing_read(struct shard_listing *l, const char *shard_dir, struct err *err)
+void shard_listing_take(struct shard_listing *l, char **names, size_t n, size_t skip)
 {
-	char **names;
-	size_t n, cap = 0;
+	size_t cap = 0;
 
 	*l = (struct shard_listing){0};
-	if (dir_list(shard_dir, &names, &n, err) < 0)
-		return -1;
 	for (size_t i = 0; i < n; i++) {
-		int64_t epoch = name_number(names[i], "claim");
+		const char *name = names[i] + skip;
+		int64_t claim = name_number(name, "claim"), release = name_number(name, "release");
 		struct segment_name segment;
 
-		if (epoch > l->epoch)
-			l->epoch = (int)epoch;
-		else if (strcmp(names[i], "done") == 0)
+		if (claim > l->epoch)
+			l->epoch = (int)claim;
+		else if (release > l->released)
+			l->released = (int)release;
+		else if (strcmp(name, "done") == 0)
 			l->is_done = 1;
-		else if (strstr(names[i], ".tmp-"))
+		else if (strstr(name, ".tmp-"))
 			l->n_temporary++;
-		if (segment_name_parse(names[i], &segment)) {
+		if (segment_name_parse(name, &segment)) {
 			MEM_GROW(l->segments, cap, l->n_segments + 1);
 			l->segments[l->n_segments++] = segment;
 		}
 	}
-	names_free(names, n);
 	if (l->n_segments > 1)
 		qsort(l->segments, l->n_segments, sizeof(*l->segments), by_segment);
+}
+
+int shard_listing_read(struct shard_listing *l, struct store *s, const char *shard_dir, struct err *err)
+{
+	char **names;
+	size_t n;
+
+	*l = (struct shard_listing){0};
+	if (store_list(s, shard_dir, &names, &n, err) < 0)
+		return -1;
+	shard_listing_take(l, names, n, 0);
+	store_names_free(names, n);
 	return 0;
 }
 

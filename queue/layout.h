@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "base/errors.h"
+#include "queue/store.h"
 
 char *path_format(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* malloc'd */
 
@@ -30,13 +31,16 @@ int segment_name_parse(const char *name, struct segment_name *out);
 
 struct shard_listing {
 	int epoch;  /* highest claim, 0: unclaimed */
+	int released; /* highest epoch whose worker gave the shard back unfinished ("release-0001") */
 	int is_done;
 	int n_temporary; /* files left by a writer that died, or being written */
 	struct segment_name *segments; /* ascending */
 	size_t n_segments;
 };
 /* Read a shard's directory. Release with shard_listing_release, also after a failure. */
-int shard_listing_read(struct shard_listing *l, const char *shard_dir, struct err *err);
+int shard_listing_read(struct shard_listing *l, struct store *s, const char *shard_dir, struct err *err);
+/* The same from names that were listed already, each behind its first `skip` bytes. */
+void shard_listing_take(struct shard_listing *l, char **names, size_t n, size_t skip);
 void shard_listing_release(struct shard_listing *l);
 
 #endif

@@ -32,25 +32,41 @@ static int is_our_link(const char *path, const char *target)
 	return n > 0 && (size_t)n == strlen(target) && memcmp(found, target, (size_t)n) == 0;
 }
 
-int job_is_merged(const struct job *j)
+/* Is what was merged this plan's? 1, 0, -1. */
+static int find_merged(struct job *j, struct err *err)
 {
-	char *path = job_path(j, "merged/manifest.json");
-	int is = file_exists(path);
+	struct buf text = {0};
+	yyjson_doc *doc;
+	int rc = store_get(j->store, "merged/manifest.json", (size_t)64 << 20, &text, err);
 
-	free(path);
-	for (size_t i = 0; i < N_LINKED && is; i++) {
-		char *link = job_path(j, linked[i]), *target = path_format("merged/%s", linked[i]);
+	if (rc == 1) {
+		struct err ignored = {0};
 
-		is = is_our_link(link, target);
+		doc = json_parse(buf_str(&text), text.len, ERR_STORAGE, &ignored);
+		rc = yyjson_equals_str(yyjson_obj_get(yyjson_doc_get_root(doc), "plan_id"), j->plan_id);
+		yyjson_doc_free(doc);
+	}
+	buf_release(&text);
+	return rc;
+}
+
+int job_is_merged(struct job *j, struct err *err)
+{
+	int rc = find_merged(j, err);
+
+	for (size_t i = 0; i < N_LINKED && rc == 1 && store_dir(j->store); i++) {
+		char *link = path_format("%s/%s", store_dir(j->store), linked[i]), *target = path_format("merged/%s", linked[i]);
+
+		rc = is_our_link(link, target);
 		free(link);
 		free(target);
 	}
-	return is;
+	return rc;
 }
 
 static int make_link(const struct job *j, const char *name, struct err *err)
 {
-	char *path = job_path(j, name), *target = path_format("merged/%s", name), *temporary = path_format("%s.tmp-%ld", path, (long)getpid());
+	char *path = path_format("%s/%s", store_dir(j->store), name), *target = path_format("merged/%s", name), *temporary = path_format("%s.tmp-%ld", path, (long)getpid());
 	struct stat st;
 	int rc = 0;
 
@@ -192,23 +208,23 @@ static int fill(struct job *j, const char *dir, yyjson_val *extra, struct err *e
 		rc = write_small(dir, "manifest.json", &text, err);
 	}
 	if (rc == 0 && committed_n_conflicts(l.committed) > 0)
-		log_warn("%s: %" PRId64 " rows have different results in two epochs; the lower epoch's count", j->dir, committed_n_conflicts(l.committed));
+		log_warn("%s: %" PRId64 " rows have different results in two epochs; the lower epoch's count", store_place(j->store), committed_n_conflicts(l.committed));
 	buf_release(&text);
 	ledger_close(&l); /* removes the spill file */
 	return rc;
 }
 
-/* replaces: a merged/ that was there when this merge began is to go. */
-static int publish(struct job *j, const char *dir, int replaces, struct err *err)
+/* Rename the finished directory to merged/; replaces: a merged/ that was there when this merge began is to go. */
+static int publish_dir(struct job *j, const char *dir, int replaces, struct err *err)
 {
-	char *merged = job_path(j, "merged"), *previous = path_format("%s/previous", dir);
+	char *merged = path_format("%s/merged", store_dir(j->store)), *previous = path_format("%s/previous", dir);
 	char *moved = path_format("%s/previous", merged);
 	int rc = 0;
 
 	if (file_sync_dir(dir, err) < 0) {
 		rc = -1;
 	} else if (rename(dir, merged) == 0) {
-		rc = file_sync_dir(j->dir, err);
+		rc = file_sync_dir(store_dir(j->store), err);
 	} else if (errno != ENOTEMPTY && errno != EEXIST) {
 		rc = err_sys(err, ERR_STORAGE, "%s", merged);
 	} else if (replaces) {
@@ -217,11 +233,37 @@ static int publish(struct job *j, const char *dir, int replaces, struct err *err
 		    (rename(merged, previous) < 0 || rename(dir, merged) < 0 || tree_remove(moved, err) < 0))
 			rc = err_sys(err, ERR_STORAGE, "%s", merged);
 		if (rc == 0)
-			rc = file_sync_dir(j->dir, err);
+			rc = file_sync_dir(store_dir(j->store), err);
 	}
+	for (size_t i = 0; i < N_LINKED && rc == 0; i++)
+		rc = make_link(j, linked[i], err);
+	if (rc == 0)
+		rc = file_sync_dir(store_dir(j->store), err);
 	free(merged);
 	free(previous);
 	free(moved);
+	return rc;
+}
+
+/* Objects one by one, the manifest last: it tells that the rest is there. An older manifest goes first. */
+static int publish_objects(struct job *j, const char *dir, struct err *err)
+{
+	char **names;
+	size_t n;
+	int rc = store_remove(j->store, "merged/manifest.json", err);
+
+	if (rc < 0 || dir_list(dir, &names, &n, err) < 0)
+		return -1;
+	for (int last = 0; last <= 1; last++)
+		for (size_t i = 0; i < n && rc == 0; i++) {
+			char *from = path_format("%s/%s", dir, names[i]), *to = path_format("merged/%s", names[i]);
+
+			if ((strcmp(names[i], "manifest.json") == 0) == last)
+				rc = store_put_file(j->store, to, from, err);
+			free(from);
+			free(to);
+		}
+	names_free(names, n);
 	return rc;
 }
 
@@ -229,8 +271,7 @@ int job_merge(struct job *j, const char *usage_extra_json, struct err *err)
 {
 	yyjson_doc *extra = NULL;
 	struct workplace w = {0};
-	char *merged = job_path(j, "merged");
-	int replaces = file_exists(merged), rc = -1;
+	int replaces, rc = -1;
 
 	if (usage_extra_json) {
 		extra = json_parse(usage_extra_json, strlen(usage_extra_json), ERR_OTHER, err);
@@ -239,16 +280,12 @@ int job_merge(struct job *j, const char *usage_extra_json, struct err *err)
 			goto out;
 		}
 	}
-	if (workplace_open(&w, j, "merging", err) < 0 || fill(j, w.dir, yyjson_doc_get_root(extra), err) < 0 ||
-	    publish(j, w.dir, replaces, err) < 0)
+	replaces = store_exists(j->store, "merged/manifest.json", err);
+	if (replaces < 0 || workplace_open(&w, j, "merging", err) < 0 || fill(j, w.dir, yyjson_doc_get_root(extra), err) < 0)
 		goto out;
-	for (size_t i = 0; i < N_LINKED; i++)
-		if (make_link(j, linked[i], err) < 0)
-			goto out;
-	rc = file_sync_dir(j->dir, err);
+	rc = store_dir(j->store) ? publish_dir(j, w.dir, replaces, err) : publish_objects(j, w.dir, err);
 out:
 	workplace_close(&w);
 	yyjson_doc_free(extra);
-	free(merged);
 	return rc < 0 ? err_context(err, "merge") : 0;
 }

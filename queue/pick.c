@@ -44,31 +44,31 @@ struct pick {
 	size_t n, cap, next;
 };
 
-/* Fill *c for a shard. 0 or -1. */
-static int look_at_shard(struct job *j, int64_t shard, const struct job_worker *w, struct candidate *c, struct err *err)
+/* Fill *c for a shard whose files are l. 0 or -1. */
+static int look_at_shard(struct job *j, int64_t shard, const struct shard_listing *l, const struct job_worker *w, struct candidate *c,
+                         struct err *err)
 {
-	char *dir = job_shard_dir(j, shard), *path;
-	struct shard_listing l;
 	struct claim claim = {0};
-	int rc = shard_listing_read(&l, dir, err);
+	char *dir, *name;
+	int rc;
 
-	*c = (struct candidate){.shard = shard, .epoch = l.epoch, .n_temporary = l.n_temporary};
-	if (rc == 0 && l.is_done) {
+	*c = (struct candidate){.shard = shard, .epoch = l->epoch, .n_temporary = l->n_temporary};
+	if (l->is_done) {
 		j->shards[shard].is_done = 1;
-	} else if (rc == 0) {
-		if (l.epoch > 0) {
-			path = path_format("%s/claim-%04d", dir, l.epoch);
-			rc = claim_read(&claim, path, err);
-			free(path);
-			if (rc == 0)
-				c->claimant = claim_claimant(&claim);
-		}
-		if (rc == 0)
-			c->rank = rank_shard(l.epoch > 0, claim.worker == w->index, c->claimant);
+		return 0;
 	}
-	shard_listing_release(&l);
-	free(dir);
-	return rc;
+	if (l->epoch > 0) {
+		dir = job_shard_dir(j, shard);
+		name = path_format("%s/claim-%04d", dir, l->epoch);
+		rc = claim_read(&claim, j->store, name, err);
+		free(name);
+		free(dir);
+		if (rc < 0)
+			return -1;
+		c->claimant = rc == 0 ? CLAIMANT_UNKNOWN : l->released >= l->epoch ? CLAIMANT_GONE : claim_claimant(&claim);
+	}
+	c->rank = rank_shard(l->epoch > 0, claim.worker == w->index, c->claimant);
+	return 0;
 }
 
 static int by_rank(const void *pa, const void *pb)
@@ -81,22 +81,22 @@ static int by_rank(const void *pa, const void *pb)
 }
 
 /* What a dead claimant was writing when it died. A failure is no harm: such files are never read. */
-static void remove_temporary(const char *dir)
+static void remove_temporary(struct store *s, const char *dir)
 {
 	struct err ignored = {0};
 	char **names;
 	size_t n;
 
-	if (dir_list(dir, &names, &n, &ignored) < 0)
+	if (store_list(s, dir, &names, &n, &ignored) < 0)
 		return;
 	for (size_t i = 0; i < n; i++)
 		if (strstr(names[i], ".tmp-")) {
-			char *path = path_format("%s/%s", dir, names[i]);
+			char *name = path_format("%s/%s", dir, names[i]);
 
-			tree_remove(path, &ignored);
-			free(path);
+			store_remove_tree(s, name, &ignored);
+			free(name);
 		}
-	names_free(names, n);
+	store_names_free(names, n);
 }
 
 /* 1 and *out; 0: somebody else was quicker, or nothing is left to do in it; -1. */
@@ -107,10 +107,10 @@ static int try_claim(struct job *j, const struct candidate *c, const struct job_
 	int rc;
 
 	claim_begin(&claim, w->index, w->attempt);
-	rc = claim_create(&claim, path, err);
+	rc = claim_create(&claim, j->store, path, err);
 	if (rc == 1) {
 		if (c->n_temporary > 0 && c->claimant == CLAIMANT_GONE)
-			remove_temporary(dir);
+			remove_temporary(j->store, dir);
 		*out = shard_open(j, c->shard, c->epoch + 1, &claim, err);
 		rc = *out ? 1 : -1;
 	}
@@ -127,29 +127,54 @@ static int try_claim(struct job *j, const struct candidate *c, const struct job_
 	return rc;
 }
 
-/* Look at every shard that is not known to be done, best first. */
+/* "00012/claim-0001" -> 12 and the length of what is before the name; -1 for what is no shard's. */
+static int64_t shard_of_name(const char *name, size_t *skip)
+{
+	char *end;
+	long long shard = strtoll(name, &end, 10);
+
+	if (end - name < 5 || *end != '/' || name[0] == '-' || name[0] == '+')
+		return -1;
+	*skip = (size_t)(end - name) + 1;
+	return shard;
+}
+
+/* Look at every shard that is not known to be done, best first. All of them are listed at once: one request for each thousand files where
+ * storage is remote. */
 static int look_at_all(struct job *j, const struct job_worker *w, struct err *err)
 {
 	struct pick *p = j->pick;
+	char *root = path_format("%sshards", j->base), **names;
+	size_t n, at = 0;
+	int rc = store_list_tree(j->store, root, &names, &n, err);
 
+	free(root);
 	if (!p)
 		p = j->pick = xcalloc(1, sizeof(*p));
 	p->n = p->next = 0;
 	p->worker = w->index;
-	for (int64_t i = 0; i < j->n_shards; i++) {
-		if (j->shards[i].is_done)
+	while (rc == 0 && at < n) {
+		size_t first = at, skip = 0, other;
+		int64_t shard = shard_of_name(names[at], &skip);
+		struct shard_listing l;
+
+		for (at++; at < n && shard_of_name(names[at], &other) == shard; at++)
+			;
+		if (shard < 0 || shard >= j->n_shards || j->shards[shard].is_done)
 			continue;
+		shard_listing_take(&l, names + first, at - first, skip);
 		MEM_GROW(p->candidates, p->cap, p->n + 1);
-		if (look_at_shard(j, i, w, &p->candidates[p->n], err) < 0) {
-			p->n = 0;
-			return -1;
-		}
-		if (p->candidates[p->n].rank != RANK_NOT)
+		rc = look_at_shard(j, shard, &l, w, &p->candidates[p->n], err);
+		if (rc == 0 && p->candidates[p->n].rank != RANK_NOT)
 			p->n++;
+		shard_listing_release(&l);
 	}
+	store_names_free(names, n);
+	if (rc < 0)
+		p->n = 0;
 	if (p->n > 1)
 		qsort(p->candidates, p->n, sizeof(*p->candidates), by_rank);
-	return 0;
+	return rc;
 }
 
 void pick_free(struct pick *p)

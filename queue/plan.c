@@ -35,51 +35,53 @@ static int take_claim(struct job_plan *p, struct err *err)
 	int64_t highest = 0;
 	int rc = -1;
 
-	if (dir_list(p->dir, &names, &n, err) < 0)
+	if (store_list(p->store, "", &names, &n, err) < 0)
 		return -1;
 	for (size_t i = 0; i < n; i++) {
 		int64_t number = name_number(names[i], "plan-claim");
 
 		if (!is_ours(names[i])) {
-			err_set(err, ERR_INPUT, "%s: holds %s, which is not part of a job; name a new or empty directory", p->dir, names[i]);
+			err_set(err, ERR_INPUT, "%s: holds %s, which is not part of a job; name a new or empty directory", store_place(p->store), names[i]);
 			goto out;
 		}
 		if (number > highest)
 			highest = number;
 	}
 	if (highest > 0) {
-		char *path = path_format("%s/plan-claim-%04" PRId64, p->dir, highest);
+		char *name = path_format("plan-claim-%04" PRId64, highest);
 		struct claim holder;
 		struct buf who = {0};
 		enum claimant claimant = CLAIMANT_UNKNOWN;
-		int failed = claim_read(&holder, path, err) < 0;
+		int found = claim_read(&holder, p->store, name, err);
 
-		if (!failed) {
+		if (found == 1) {
 			claim_describe(&holder, &who);
 			claimant = claim_claimant(&holder);
 			if (claimant == CLAIMANT_ALIVE)
-				err_set(err, ERR_RETRY, "%s: is being planned by %s; wait for it, or name another directory", p->dir, who.data);
+				err_set(err, ERR_RETRY, "%s: is being planned by %s; wait for it, or name another directory", store_place(p->store),
+				        who.data);
 			else if (claimant == CLAIMANT_UNKNOWN)
 				err_set(err, ERR_RETRY, "%s: was being planned by %s, and cannot tell from here whether it still is; if not, remove %s",
-				        p->dir, who.data, path);
+				        store_place(p->store), who.data, name);
+		} else if (found == 0) {
+			err_set(err, ERR_RETRY, "%s: another process ended its planning just now", store_place(p->store));
 		}
 		buf_release(&who);
-		free(path);
+		free(name);
 		if (claimant != CLAIMANT_GONE)
 			goto out;
 	}
 	p->claim_number = highest + 1;
-	p->claim_path = path_format("%s/plan-claim-%04" PRId64, p->dir, highest + 1);
-	p->next_claim_path = path_format("%s/plan-claim-%04" PRId64, p->dir, highest + 2);
-	p->work_dir = path_format("%s/planning-%04" PRId64, p->dir, highest + 1);
-	rc = claim_create(&p->claim, p->claim_path, err);
+	p->claim_name = path_format("plan-claim-%04" PRId64, highest + 1);
+	p->next_claim_name = path_format("plan-claim-%04" PRId64, highest + 2);
+	rc = claim_create(&p->claim, p->store, p->claim_name, err);
 	if (rc == 0)
-		err_set(err, ERR_RETRY, "%s: another process began to plan it just now", p->dir);
+		err_set(err, ERR_RETRY, "%s: another process began to plan it just now", store_place(p->store));
 	else if (rc == 1)
 		p->holds_claim = 1;
 	rc = rc == 1 ? 0 : -1;
 out:
-	names_free(names, n);
+	store_names_free(names, n);
 	return rc;
 }
 
@@ -91,21 +93,17 @@ static int clear_remains(struct job_plan *p, int published, struct err *err)
 	size_t n;
 	int rc = 0;
 
-	if (dir_list(p->dir, &names, &n, err) < 0)
+	if (store_list(p->store, "", &names, &n, err) < 0)
 		return -1;
 	for (size_t i = 0; i < n && rc == 0; i++) {
 		int64_t claim = name_number(names[i], "plan-claim");
 
 		if ((claim >= 0 && claim < p->claim_number) || name_number(names[i], "planning") >= 0 ||
 		    strncmp(names[i], "job.json.tmp-", 13) == 0 ||
-		    (published && (strcmp(names[i], "plan.db") == 0 || strcmp(names[i], "shards") == 0))) {
-			char *path = path_format("%s/%s", p->dir, names[i]);
-
-			rc = tree_remove(path, err);
-			free(path);
-		}
+		    (published && (strcmp(names[i], "plan.db") == 0 || strcmp(names[i], "shards") == 0)))
+			rc = store_remove_tree(p->store, names[i], err);
 	}
-	names_free(names, n);
+	store_names_free(names, n);
 	return rc;
 }
 
@@ -119,34 +117,53 @@ static int open_database(struct job_plan *p, struct err *err)
 	if (rc < 0 || database_exec(&p->db, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA cache_size=-49152; BEGIN", err) < 0)
 		return -1;
 	/* OR IGNORE looks at the key before it changes anything; without a journal a constraint must not fail in the middle. */
-	p->add_row = database_prepare(&p->db, "INSERT OR IGNORE INTO row VALUES(?,?,?,?,?,?,?,?,?)", err);
+	p->add_row = database_prepare(&p->db, "INSERT OR IGNORE INTO row VALUES(?,?,?,?,?,?,?,?,?,?)", err);
 	p->find_key = database_prepare(&p->db, "SELECT source_name, line FROM row NATURAL JOIN source WHERE key=?", err);
 	p->add_source = database_prepare(&p->db, "INSERT OR IGNORE INTO source(source_name) VALUES(?)", err);
 	p->find_source = database_prepare(&p->db, "SELECT source FROM source WHERE source_name=?", err);
-	return p->add_row && p->find_key && p->add_source && p->find_source ? 0 : -1;
+	p->add_tag = database_prepare(&p->db, "INSERT OR IGNORE INTO tag(json) VALUES(?)", err);
+	p->find_tag = database_prepare(&p->db, "SELECT tags FROM tag WHERE json=?", err);
+	return p->add_row && p->find_key && p->add_source && p->find_source && p->add_tag && p->find_tag ? 0 : -1;
 }
 
-struct job_plan *job_plan_begin(const char *dir, struct err *err)
+static int refuse_planned(struct job_plan *p, struct err *err)
+{
+	int rc = store_exists(p->store, "job.json", err);
+
+	return rc == 1 ? err_set(err, ERR_INPUT, "%s: is planned already", store_place(p->store)) : rc;
+}
+
+static int make_work_dir(struct job_plan *p, struct err *err)
+{
+	const char *tmp = getenv("TMPDIR");
+
+	if (store_dir(p->store)) {
+		p->work_dir = path_format("%s/planning-%04" PRId64, store_dir(p->store), p->claim_number);
+		return 0;
+	}
+	p->work_dir = path_format("%s/tokenmill-planning-XXXXXX", tmp && *tmp ? tmp : "/tmp");
+	if (!mkdtemp(p->work_dir)) {
+		err_sys(err, ERR_STORAGE, "%s", p->work_dir);
+		free(p->work_dir);
+		p->work_dir = NULL;
+		return -1;
+	}
+	return 0;
+}
+
+struct job_plan *job_plan_begin(const char *place, struct err *err)
 {
 	struct job_plan *p = xcalloc(1, sizeof(*p));
 	char *path;
 
-	p->dir = xstrdup(dir);
 	claim_begin(&p->claim, 0, NULL);
-	if (file_make_dirs(dir, err) < 0)
-		goto fail;
-	if (job_is_planned(dir)) {
-		err_set(err, ERR_INPUT, "%s: is planned already", dir);
-		goto fail;
-	}
-	if (take_claim(p, err) < 0)
+	p->store = store_open(place, err);
+	if (!p->store || store_prepare(p->store, err) < 0 || refuse_planned(p, err) < 0 || take_claim(p, err) < 0)
 		goto fail;
 	/* Another planner may have committed and removed its claim between the look and the claim. */
-	if (job_is_planned(dir)) {
-		err_set(err, ERR_INPUT, "%s: is planned already", dir);
+	if (refuse_planned(p, err) < 0)
 		goto fail;
-	}
-	if (clear_remains(p, 1, err) < 0)
+	if (clear_remains(p, 1, err) < 0 || make_work_dir(p, err) < 0)
 		goto fail;
 	path = path_format("%s/shards", p->work_dir);
 	if (file_make_dirs(path, err) < 0) {
@@ -171,7 +188,9 @@ void plan_close(struct job_plan *p)
 	sqlite3_finalize(p->find_key);
 	sqlite3_finalize(p->add_source);
 	sqlite3_finalize(p->find_source);
-	p->add_row = p->find_key = p->add_source = p->find_source = NULL;
+	sqlite3_finalize(p->add_tag);
+	sqlite3_finalize(p->find_tag);
+	p->add_row = p->find_key = p->add_source = p->find_source = p->add_tag = p->find_tag = NULL;
 	database_close(&p->db);
 	sorter_free(p->rows);
 	p->rows = NULL;
@@ -187,38 +206,53 @@ void job_plan_abort(struct job_plan *p)
 	if (p->holds_claim) {
 		clear_remains(p, 0, &ignored);
 		/* Last, as only the holder may clean. */
-		unlink(p->claim_path);
+		store_remove(p->store, p->claim_name, &ignored);
 	}
+	if (p->work_dir)
+		tree_remove(p->work_dir, &ignored);
 	claim_end(&p->claim);
 	buf_release(&p->line);
 	buf_release(&p->canonical);
 	buf_release(&p->last_source);
-	free(p->dir);
-	free(p->claim_path);
-	free(p->next_claim_path);
+	buf_release(&p->last_tags);
+	store_close(p->store);
+	free(p->claim_name);
+	free(p->next_claim_name);
 	free(p->work_dir);
 	free(p);
 }
 
-/* Rows of one source mostly come together. */
-static int source_number(struct job_plan *p, const char *name, int64_t *number, struct err *err)
+/* The number of a text in a table of distinct ones; *last remembers the latest, since equal ones mostly come together. */
+static int text_number(struct job_plan *p, sqlite3_stmt *add, sqlite3_stmt *find, const char *text, size_t n, struct buf *last,
+                       int64_t *last_number, int64_t *number, struct err *err)
 {
-	if (p->last_source_number > 0 && strcmp(name, buf_str(&p->last_source)) == 0) {
-		*number = p->last_source_number;
+	if (*last_number > 0 && last->len == n && memcmp(buf_str(last), text, n) == 0) {
+		*number = *last_number;
 		return 0;
 	}
-	sqlite3_bind_text(p->add_source, 1, name, -1, SQLITE_STATIC);
-	if (database_step(&p->db, p->add_source, err) < 0)
+	sqlite3_bind_text64(add, 1, text, n, SQLITE_STATIC, SQLITE_UTF8);
+	if (database_step(&p->db, add, err) < 0)
 		return -1;
-	sqlite3_reset(p->add_source);
-	sqlite3_bind_text(p->find_source, 1, name, -1, SQLITE_STATIC);
-	if (database_step(&p->db, p->find_source, err) != 1)
-		return err_set(err, ERR_STORAGE, "%s: source %s was not stored", p->db.name, name);
-	*number = p->last_source_number = sqlite3_column_int64(p->find_source, 0);
-	sqlite3_reset(p->find_source);
-	buf_reset(&p->last_source);
-	buf_adds(&p->last_source, name);
+	sqlite3_reset(add);
+	sqlite3_bind_text64(find, 1, text, n, SQLITE_STATIC, SQLITE_UTF8);
+	if (database_step(&p->db, find, err) != 1)
+		return err_set(err, ERR_STORAGE, "%s: %.*s was not stored", p->db.name, (int)(n < 200 ? n : 200), text);
+	*number = *last_number = sqlite3_column_int64(find, 0);
+	sqlite3_reset(find);
+	buf_reset(last);
+	buf_add(last, text, n);
 	return 0;
+}
+
+static int source_number(struct job_plan *p, const char *name, int64_t *number, struct err *err)
+{
+	return text_number(p, p->add_source, p->find_source, name, strlen(name), &p->last_source, &p->last_source_number, number, err);
+}
+
+static int tags_number(struct job_plan *p, const struct plan_row *row, int64_t *number, struct err *err)
+{
+	return text_number(p, p->add_tag, p->find_tag, row->n_tags ? row->tags : "{}", row->n_tags ? row->n_tags : 2, &p->last_tags,
+	                   &p->last_tags_number, number, err);
 }
 
 /* Hash of the canonical form, or of the bytes where a row at fault is no JSON or nested so deep that writing it would recurse too far. */
@@ -244,12 +278,13 @@ static int hash_input(struct job_plan *p, const struct plan_row *row, unsigned c
 int job_plan_add(struct job_plan *p, const struct plan_row *row, const char **first_source, int64_t *first_line, struct err *err)
 {
 	unsigned char hash[32];
-	int64_t source = 0;
+	int64_t source = 0, tags = 0;
 	int rc;
 
 	if (row->n_prefix_key > 1024)
 		BUG("prefix key of %zu bytes, at most 1024 are allowed", row->n_prefix_key);
-	if (hash_input(p, row, hash, err) < 0 || source_number(p, row->source, &source, err) < 0)
+	if (hash_input(p, row, hash, err) < 0 || source_number(p, row->source, &source, err) < 0 ||
+	    tags_number(p, row, &tags, err) < 0)
 		goto fail;
 	sqlite3_bind_int64(p->add_row, 1, p->n_rows);
 	sqlite3_bind_text64(p->add_row, 2, row->key, row->n_key, SQLITE_STATIC, SQLITE_UTF8);
@@ -263,7 +298,8 @@ int job_plan_add(struct job_plan *p, const struct plan_row *row, const char **fi
 		sqlite3_bind_int64(p->add_row, 6, MAX_SHARDS);
 	sqlite3_bind_int64(p->add_row, 7, row->n_prompt_tokens);
 	sqlite3_bind_int64(p->add_row, 8, row->max_output_tokens);
-	sqlite3_bind_text64(p->add_row, 9, row->error_line, row->error_line ? row->n_error_line : 0, SQLITE_STATIC, SQLITE_UTF8);
+	sqlite3_bind_int64(p->add_row, 9, tags);
+	sqlite3_bind_text64(p->add_row, 10, row->error_line, row->error_line ? row->n_error_line : 0, SQLITE_STATIC, SQLITE_UTF8);
 	rc = database_step(&p->db, p->add_row, err);
 	sqlite3_reset(p->add_row);
 	if (rc < 0)

@@ -32,7 +32,7 @@ static int64_t choose_rows_per_shard(int64_t n_rows)
 }
 
 /* Write shards in sorted order; who is where goes to `places` (key: row, big-endian; data: shard), since plan.db wants it in row order. */
-static int write_shards(struct job_plan *p, int64_t n_shards, struct sorter *places, struct err *err)
+static int write_shards(struct job_plan *p, int64_t n_shards, struct sorter *places, struct buf *shard_rows, struct err *err)
 {
 	int64_t n_good = p->n_rows - p->n_bad_rows, done = 0;
 	sqlite3_stmt *add = database_prepare(&p->db, "INSERT INTO shard VALUES(?,?,?)", err);
@@ -82,6 +82,7 @@ static int write_shards(struct job_plan *p, int64_t n_shards, struct sorter *pla
 		sqlite3_bind_int64(add, 3, n_bytes);
 		if (database_step(&p->db, add, err) < 0)
 			goto out;
+		buf_addf(shard_rows, "%s%" PRId64, shard ? "," : "", done - first);
 		sqlite3_reset(add);
 	}
 	rc = 0;
@@ -146,47 +147,73 @@ static int sync_all(struct job_plan *p, int64_t n_shards, struct err *err)
 	return rc;
 }
 
-static int publish(struct job_plan *p, const char *plan_id, int64_t n_shards, const char *spec_json, struct err *err)
+/* shards/ and plan.db take their places in the job's directory. */
+static int publish_dir(struct job_plan *p, struct err *err)
 {
-	char *from = path_format("%s/shards", p->work_dir), *to = path_format("%s/shards", p->dir);
-	char *db_from = path_format("%s/plan.db", p->work_dir), *db_to = path_format("%s/plan.db", p->dir);
-	char *job_json = path_format("%s/job.json", p->dir), *parent = path_format("%s/..", p->dir);
-	struct buf b = {0};
-	struct err ignored = {0};
-	int rc = -1;
+	char *from = path_format("%s/shards", p->work_dir), *to = path_format("%s/shards", store_dir(p->store));
+	char *db_from = path_format("%s/plan.db", p->work_dir), *db_to = path_format("%s/plan.db", store_dir(p->store));
+	int rc = 0;
 
-	buf_addf(&b, "{\"format\":%d,\"plan_id\":\"%s\",\"rows\":%" PRId64 ",\"bad_rows\":%" PRId64 ",\"shards\":%" PRId64 ",\"spec\":", JOB_FORMAT,
-	         plan_id, p->n_rows, p->n_bad_rows, n_shards);
-	buf_adds(&b, spec_json);
-	buf_adds(&b, "}\n");
-	if (file_exists(p->next_claim_path)) {
-		err_set(err, ERR_FENCED, "%s: another process took over the planning", p->dir);
-		goto out;
-	}
-	if (rename(from, to) < 0) {
-		err_sys(err, ERR_STORAGE, "%s", to);
-		goto out;
-	}
-	if (link(db_from, db_to) < 0) {
-		err_sys(err, ERR_STORAGE, "%s", db_to);
-		goto out;
-	}
-	if (file_sync_dir(p->dir, err) < 0)
-		goto out;
-	rc = file_create_exclusive(job_json, b.data, b.len, err);
-	/* The directory's own name, where we may; the job is whole without it. */
-	file_sync_dir(parent, &ignored);
-	if (rc == 0)
-		err_set(err, ERR_FENCED, "%s: another process planned it", p->dir);
-	rc = rc == 1 ? 0 : -1;
-out:
-	buf_release(&b);
+	if (rename(from, to) < 0)
+		rc = err_sys(err, ERR_STORAGE, "%s", to);
+	else if (link(db_from, db_to) < 0)
+		rc = err_sys(err, ERR_STORAGE, "%s", db_to);
+	else
+		rc = file_sync_dir(store_dir(p->store), err);
 	free(from);
 	free(to);
 	free(db_from);
 	free(db_to);
-	free(job_json);
-	free(parent);
+	return rc;
+}
+
+/* They are uploaded under a prefix of this plan's own, so that two planners never write the same object. */
+static int publish_objects(struct job_plan *p, const char *base, int64_t n_shards, struct err *err)
+{
+	char *from = path_format("%s/plan.db", p->work_dir), *to = path_format("%splan.db", base);
+	int rc = store_put_file(p->store, to, from, err);
+
+	for (int64_t shard = 0; shard < n_shards && rc == 0; shard++) {
+		free(from);
+		free(to);
+		from = path_format("%s/shards/%05" PRId64 "/input.jsonl.zst", p->work_dir, shard);
+		to = path_format("%sshards/%05" PRId64 "/input.jsonl.zst", base, shard);
+		rc = store_put_file(p->store, to, from, err);
+	}
+	free(from);
+	free(to);
+	return rc;
+}
+
+static int publish(struct job_plan *p, const char *plan_id, int64_t n_shards, const char *shard_rows, const char *spec_json, struct err *err)
+{
+	char *base = store_dir(p->store) ? xstrdup("") : path_format("plan-%.12s/", plan_id);
+	struct buf b = {0}, parent = {0};
+	struct err ignored = {0};
+	int rc = store_exists(p->store, p->next_claim_name, err);
+
+	buf_addf(&b, "{\"format\":%d,\"plan_id\":\"%s\",\"base\":\"%s\",\"rows\":%" PRId64 ",\"bad_rows\":%" PRId64 ",\"shards\":[%s],\"spec\":",
+	         JOB_FORMAT, plan_id, base, p->n_rows, p->n_bad_rows, shard_rows);
+	buf_adds(&b, spec_json);
+	buf_adds(&b, "}\n");
+	if (rc == 1)
+		rc = err_set(err, ERR_FENCED, "%s: another process took over the planning", store_place(p->store));
+	if (rc == 0)
+		rc = store_dir(p->store) ? publish_dir(p, err) : publish_objects(p, base, n_shards, err);
+	if (rc == 0) {
+		rc = store_create(p->store, "job.json", b.data, b.len, err);
+		if (rc == 0)
+			err_set(err, ERR_FENCED, "%s: another process planned it", store_place(p->store));
+		rc = rc == 1 ? 0 : -1;
+	}
+	/* The directory's own name, where we may; the job is whole without it. */
+	if (store_dir(p->store)) {
+		buf_addf(&parent, "%s/..", store_dir(p->store));
+		file_sync_dir(parent.data, &ignored);
+	}
+	buf_release(&b);
+	buf_release(&parent);
+	free(base);
 	return rc;
 }
 
@@ -205,6 +232,7 @@ int job_plan_commit(struct job_plan *p, const char *spec_json, int64_t rows_per_
 	int64_t n_good = p->n_rows - p->n_bad_rows, n_shards;
 	yyjson_doc *spec = json_parse(spec_json, strlen(spec_json), ERR_OTHER, err);
 	struct sorter *places = NULL;
+	struct buf shard_rows = {0};
 	char *path, plan_id[33];
 	int rc = -1;
 
@@ -221,16 +249,17 @@ int job_plan_commit(struct job_plan *p, const char *spec_json, int64_t rows_per_
 	path = path_format("%s/places.spill", p->work_dir);
 	places = sorter_new(path, SORT_BYTES / 2);
 	free(path);
-	if (sorter_finish(p->rows, err) < 0 || write_shards(p, n_shards, places, err) < 0 || store_places(p, places, err) < 0 ||
+	if (sorter_finish(p->rows, err) < 0 || write_shards(p, n_shards, places, &shard_rows, err) < 0 || store_places(p, places, err) < 0 ||
 	    finish_database(p, plan_id, err) < 0)
 		goto out;
 	plan_close(p);
-	if (sync_all(p, n_shards, err) < 0 || publish(p, plan_id, n_shards, spec_json, err) < 0)
+	if (sync_all(p, n_shards, err) < 0 || publish(p, plan_id, n_shards, buf_str(&shard_rows), spec_json, err) < 0)
 		goto out;
 	rc = 0;
 out:
 	yyjson_doc_free(spec);
 	sorter_free(places);
+	buf_release(&shard_rows);
 	if (rc < 0)
 		err_context(err, "planning failed");
 	job_plan_abort(p); /* removes the working directory and the claim */

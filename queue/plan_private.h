@@ -14,15 +14,19 @@
 #define MAX_SHARDS 8388607 /* needs three bytes in SQLite's record format, as do all numbers that are not smaller still */
 
 struct job_plan {
-	char *dir, *work_dir;
+	struct store *store;
+	char *work_dir; /* local: JOB/planning-0001, or in TMPDIR where the job is no directory */
 	struct claim claim;
-	char *claim_path, *next_claim_path;
+	char *claim_name, *next_claim_name;
 	int64_t claim_number;
 	int holds_claim;
 	struct database db;
 	sqlite3_stmt *add_row, *find_key, *add_source, *find_source;
 	struct buf last_source;
 	int64_t last_source_number; /* 0: none yet */
+	sqlite3_stmt *add_tag, *find_tag;
+	struct buf last_tags;
+	int64_t last_tags_number;   /* 0: none yet */
 	struct sorter *rows; /* shard lines by prefix */
 	int64_t n_rows, n_bad_rows;
 	struct buf line, canonical;

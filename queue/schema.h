@@ -15,7 +15,7 @@
 #ifndef TOKENMILL_QUEUE_SCHEMA_H
 #define TOKENMILL_QUEUE_SCHEMA_H
 
-#define JOB_FORMAT 1 /* "format" in job.json, manifest.json and the user_version of both kinds of database */
+#define JOB_FORMAT 2 /* "format" in job.json, manifest.json and the user_version of both kinds of database */
 
 #define PLAN_APPLICATION_ID 0x746d706c    /* "tmpl" */
 #define SEGMENT_APPLICATION_ID 0x746d7367 /* "tmsg" */
@@ -37,7 +37,11 @@
  *   shard               shard that runs it; NULL for a row at fault
  *   n_prompt_tokens     planner's count
  *   max_output_tokens   the row's limit
+ *   tags                number in tag: what it is charged to
  *   error               a row at fault: its finished error record, one line; otherwise NULL
+ * tag         distinct sets of tags
+ *   tags                number
+ *   json                JSON object of strings: the row's "user" and the members of its "metadata"; {} for none
  * shard       the shards
  *   shard               number, the name of its directory
  *   n_rows              rows in it
@@ -48,7 +52,8 @@
 	"CREATE TABLE source(source INTEGER PRIMARY KEY, source_name TEXT NOT NULL UNIQUE);"                               \
 	"CREATE TABLE row(row INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, hash BLOB NOT NULL, source INTEGER NOT NULL," \
 	" line INTEGER NOT NULL, shard INTEGER, n_prompt_tokens INTEGER NOT NULL, max_output_tokens INTEGER NOT NULL,"     \
-	" error TEXT);"                                                                                                    \
+	" tags INTEGER NOT NULL, error TEXT);"                                                                             \
+	"CREATE TABLE tag(tags INTEGER PRIMARY KEY, json TEXT NOT NULL UNIQUE);"                                                                                                 \
 	"CREATE TABLE shard(shard INTEGER PRIMARY KEY, n_rows INTEGER NOT NULL, n_input_bytes INTEGER NOT NULL);"
 
 /* shards/NNNNN/seg-EEEE-SSSSSS.db (epoch, sequence number within the epoch)
@@ -61,6 +66,7 @@
  *   prompt_tokens, cached_tokens, output_tokens, reasoning_tokens   usage
  *   recomputed_tokens   tokens computed again after a kill or a preemption
  *   wait_s, prefill_s, decode_s     seconds
+ *   finished_ms         Unix time in ms by the worker's clock
  * partial     rows in flight that have some tokens
  *   row                 number in plan.db
  *   state               bytes of the engine's own; a later segment's replace an earlier one's
@@ -71,7 +77,7 @@
 	"CREATE TABLE result(row INTEGER PRIMARY KEY, is_error INTEGER NOT NULL, line TEXT NOT NULL, line_hash INTEGER NOT NULL," \
 	" prompt_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL,"                     \
 	" reasoning_tokens INTEGER NOT NULL, recomputed_tokens INTEGER NOT NULL,"                                              \
-	" wait_s REAL NOT NULL, prefill_s REAL NOT NULL, decode_s REAL NOT NULL);"                                             \
+	" wait_s REAL NOT NULL, prefill_s REAL NOT NULL, decode_s REAL NOT NULL, finished_ms INTEGER NOT NULL);"               \
 	"CREATE INDEX result_done ON result(is_error);"                                                                        \
 	"CREATE TABLE partial(row INTEGER PRIMARY KEY, state BLOB NOT NULL);"
 

@@ -12,6 +12,9 @@
 #include "queue/job_private.h"
 #include "queue/schema.h"
 
+/* SQLite itself gives up before that; nobody makes such a segment. */
+#define SEGMENT_MAX_BYTES ((size_t)4 << 30)
+
 struct segment_writer {
 	struct database db;
 	sqlite3_stmt *add_result, *add_partial, *drop_partial;
@@ -32,7 +35,7 @@ static void writer_open(struct segment_writer *w)
 	w->n_results = w->n_partials = 0;
 	if (database_create(&w->db, NULL, 16384, SEGMENT_APPLICATION_ID, SEGMENT_SCHEMA "BEGIN", &err) < 0)
 		BUG("%s", err.msg);
-	w->add_result = database_prepare(&w->db, "INSERT INTO result VALUES(?,?,?,?,?,?,?,?,?,?,?,?)", &err);
+	w->add_result = database_prepare(&w->db, "INSERT INTO result VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)", &err);
 	w->add_partial = database_prepare(&w->db, "INSERT OR REPLACE INTO partial VALUES(?,?)", &err);
 	w->drop_partial = database_prepare(&w->db, "DELETE FROM partial WHERE row=?", &err);
 	must(&w->db, w->add_result && w->add_partial && w->drop_partial);
@@ -83,6 +86,7 @@ void segment_writer_add_result(struct segment_writer *w, const struct row_result
 	sqlite3_bind_double(s, 10, r->wait_s);
 	sqlite3_bind_double(s, 11, r->prefill_s);
 	sqlite3_bind_double(s, 12, r->decode_s);
+	sqlite3_bind_int64(s, 13, r->finished_ms);
 	must(&w->db, sqlite3_step(s) == SQLITE_DONE);
 	sqlite3_reset(s);
 	w->n_results++;
@@ -114,7 +118,7 @@ int64_t segment_writer_count(const struct segment_writer *w)
 	return w->n_results + w->n_partials;
 }
 
-int segment_writer_publish(struct segment_writer *w, const char *path, struct err *err)
+int segment_writer_publish(struct segment_writer *w, struct store *s, const char *name, struct err *err)
 {
 	sqlite3_int64 n = 0;
 	unsigned char *image;
@@ -124,9 +128,9 @@ int segment_writer_publish(struct segment_writer *w, const char *path, struct er
 		return -1;
 	image = sqlite3_serialize(w->db.db, "main", &n, 0);
 	if (!image)
-		rc = err_set(err, ERR_ENGINE, "%s: no memory for %lld bytes", path, (long long)n);
+		rc = err_set(err, ERR_ENGINE, "%s: no memory for %lld bytes", name, (long long)n);
 	else
-		rc = file_write_atomic(path, image, (size_t)n, err);
+		rc = store_put(s, name, image, (size_t)n, err);
 	sqlite3_free(image);
 	if (rc < 0) {
 		must(&w->db, sqlite3_exec(w->db.db, "BEGIN", NULL, NULL, NULL) == SQLITE_OK);
@@ -147,14 +151,32 @@ char *segment_path(const char *shard_dir, int epoch, int sequence)
 	return path_format("%s/" SEGMENT_NAME_FORMAT, shard_dir, epoch, sequence);
 }
 
-struct segment_reader *segment_reader_open(const char *path, struct err *err)
+struct segment_reader *segment_reader_open_bytes(void *bytes, size_t n, const char *name, struct err *err)
 {
 	struct segment_reader *r = xcalloc(1, sizeof(*r));
 
-	if (database_open_immutable(&r->db, path, SEGMENT_APPLICATION_ID, err) < 0) {
+	if (database_open_bytes(&r->db, bytes, n, name, SEGMENT_APPLICATION_ID, err) < 0) {
 		free(r);
 		return NULL;
 	}
+	return r;
+}
+
+struct segment_reader *segment_reader_open(struct store *s, const char *name, struct err *err)
+{
+	struct buf b = {0};
+	char *full = store_name(s, name);
+	struct segment_reader *r = NULL;
+	int rc = store_get(s, name, SEGMENT_MAX_BYTES, &b, err);
+
+	if (rc == 0)
+		err_set(err, ERR_STORAGE, "%s: is missing", full);
+	else if (rc == 1)
+		r = segment_reader_open_bytes(b.data, b.len, full, err);
+	if (rc == 1)
+		b = (struct buf){0};
+	buf_release(&b);
+	free(full);
 	return r;
 }
 
@@ -222,5 +244,6 @@ int segment_reader_next_result(struct segment_reader *r, struct row_result *out,
 	out->wait_s = sqlite3_column_double(s, 9);
 	out->prefill_s = sqlite3_column_double(s, 10);
 	out->decode_s = sqlite3_column_double(s, 11);
+	out->finished_ms = sqlite3_column_int64(s, 12);
 	return 1;
 }

@@ -13,26 +13,30 @@
 #include "base/file.h"
 #include "base/mem.h"
 
-static int read_segment(struct shard *s, const char *path, int partials, struct err *err)
+/* Segments come in the order of epochs and numbers: of partial states the last one wins, and none counts once there is a result. */
+static int read_segment(struct shard *s, const char *name, struct err *err)
 {
-	struct segment_reader *r = segment_reader_open(path, err);
+	struct segment_reader *r = segment_reader_open(s->job->store, name, err);
 	struct row_slot *slot;
 	const void *state;
 	size_t n;
 	int64_t row;
 	int rc = r ? 1 : -1;
 
-	while (rc == 1 && !partials && (rc = segment_reader_next_done(r, &row, err)) == 1) {
+	while (rc == 1 && (rc = segment_reader_next_done(r, &row, err)) == 1) {
 		slot = row_map_put(&s->rows, row);
 		if (slot->state != ROW_DONE)
 			s->n_done++;
 		slot->state = ROW_DONE;
+		free(slot->partial);
+		slot->partial = NULL;
+		slot->n_partial = 0;
 	}
-	while (rc == 1 && partials && (rc = segment_reader_next_partial(r, &row, &state, &n, err)) == 1) {
+	while (rc == 0 && (rc = segment_reader_next_partial(r, &row, &state, &n, err)) == 1) {
 		slot = row_map_put(&s->rows, row);
+		rc = 0;
 		if (slot->state == ROW_DONE)
 			continue;
-		/* Segments come in the order of epochs and numbers: the last one wins. */
 		free(slot->partial);
 		slot->partial = xmemdup(state, n);
 		slot->n_partial = n;
@@ -53,17 +57,16 @@ struct shard *shard_open(struct job *j, int64_t number, int epoch, const struct 
 	s->epoch = epoch;
 	s->claim = *claim;
 	s->dir = job_shard_dir(j, number);
-	rc = shard_listing_read(&l, s->dir, err);
+	rc = shard_listing_read(&l, j->store, s->dir, err);
 	/* The list is ours now. */
 	s->segments = l.segments;
 	s->n_segments = s->segments_cap = l.n_segments;
-	for (int partials = 0; partials <= 1; partials++)
-		for (size_t i = 0; i < s->n_segments && rc == 0; i++) {
-			char *path = segment_path(s->dir, s->segments[i].epoch, s->segments[i].sequence);
+	for (size_t i = 0; i < s->n_segments && rc == 0; i++) {
+		char *name = segment_path(s->dir, s->segments[i].epoch, s->segments[i].sequence);
 
-			rc = read_segment(s, path, partials, err);
-			free(path);
-		}
+		rc = read_segment(s, name, err);
+		free(name);
+	}
 	if (rc == 0 && s->n_done > shard_n_rows(s))
 		rc = err_set(err, ERR_STORAGE, "%s: its segments hold %" PRId64 " rows, the shard has %" PRId64, s->dir, s->n_done, shard_n_rows(s));
 	if (rc < 0) {
@@ -91,6 +94,7 @@ void shard_close(struct shard *s)
 	claim_end(&s->claim);
 	segment_writer_free(s->pending);
 	line_reader_close(s->input);
+	store_file_release(&s->input_file);
 	buf_release(&s->line.key);
 	row_map_release(&s->rows);
 	free(s->segments);
@@ -130,10 +134,14 @@ int shard_next(struct shard *s, struct shard_row *out, struct err *err)
 	int rc;
 
 	if (!s->input) {
-		char *path = path_format("%s/input.jsonl.zst", s->dir);
+		char *name = path_format("%s/input.jsonl.zst", s->dir);
 
-		s->input = line_reader_open(path, LINES_ZSTD, err);
-		free(path);
+		rc = store_fetch(s->job->store, name, &s->input_file, err);
+		if (rc == 0)
+			err_set(err, ERR_STORAGE, "%s: %s is missing", store_place(s->job->store), name);
+		else if (rc == 1)
+			s->input = line_reader_open(s->input_file.path, LINES_ZSTD, err);
+		free(name);
 		if (!s->input)
 			return -1;
 	}
@@ -194,7 +202,7 @@ void shard_add_partial(struct shard *s, int64_t row, const void *state, size_t n
 
 int shard_mark_done(struct shard *s, struct err *err)
 {
-	if (done_create(s->dir, shard_n_rows(s), s->epoch, s->segments, s->n_segments, err) < 0)
+	if (done_create(s->job->store, s->dir, shard_n_rows(s), s->epoch, s->segments, s->n_segments, err) < 0)
 		return -1;
 	s->is_marked_done = 1;
 	s->job->shards[s->number].is_done = 1;
@@ -205,17 +213,19 @@ int shard_publish(struct shard *s, struct err *err)
 {
 	/* Epochs are made one after another, so the next number tells. */
 	char *path = path_format("%s/claim-%04d", s->dir, s->epoch + 1);
-	int fenced = file_exists(path);
+	int fenced = store_exists(s->job->store, path, err);
 	int rc = 0;
 
 	free(path);
+	if (fenced < 0 || job_check_current(s->job, err) < 0)
+		return -1;
 	if (fenced)
 		return err_set(err, ERR_FENCED, "shard %" PRId64 ": another worker has taken it over (epoch %d, mine is %d)", s->number, s->epoch + 1,
 		               s->epoch);
 	if (segment_writer_count(s->pending) > 0) {
 		path = segment_path(s->dir, s->epoch, s->sequence + 1);
 		/* The number is used up only by success: should the file be there although this failed, the next try replaces it by more. */
-		rc = segment_writer_publish(s->pending, path, err);
+		rc = segment_writer_publish(s->pending, s->job->store, path, err);
 		free(path);
 		if (rc == 0) {
 			s->sequence++;

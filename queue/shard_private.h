@@ -17,6 +17,7 @@ struct shard {
 	struct row_map rows;
 	int64_t n_done;      /* rows in ROW_DONE */
 	int is_marked_done;
+	struct store_file input_file;
 	struct line_reader *input; /* NULL before the first row */
 	struct shard_line line;
 	struct segment_writer *pending;

@@ -35,16 +35,17 @@ static int64_t row_of_line(struct job *j, const struct merged_lines *m, struct b
 	struct err ignored = {0};
 	yyjson_doc *doc = m->line ? json_parse(m->line, m->n, ERR_STORAGE, &ignored) : NULL;
 	yyjson_val *id = yyjson_obj_get(yyjson_doc_get_root(doc), "custom_id");
+	struct database *plan = job_plan_db(j, &ignored);
 	sqlite3_stmt *s = NULL;
 	int64_t row = -1;
 
 	buf_reset(key);
-	if (yyjson_is_str(id)) {
+	if (plan && yyjson_is_str(id)) {
 		buf_add(key, yyjson_get_str(id), yyjson_get_len(id));
-		s = database_prepare(&j->plan, "SELECT row FROM row WHERE key=?", &ignored);
+		s = database_prepare(plan, "SELECT row FROM row WHERE key=?", &ignored);
 		if (s) {
 			sqlite3_bind_text64(s, 1, key->data, key->len, SQLITE_STATIC, SQLITE_UTF8);
-			if (database_step(&j->plan, s, &ignored) == 1)
+			if (database_step(plan, s, &ignored) == 1)
 				row = sqlite3_column_int64(s, 0);
 		}
 	}
@@ -108,14 +109,14 @@ static int check_file(yyjson_val *manifest, struct merged_lines *m, struct err *
 /* usage.json: the counts are the ledger's; the file is the manifest's. */
 static int check_usage(struct job *j, const struct ledger *l, yyjson_val *manifest, struct err *err)
 {
-	char *path = job_path(j, "merged/usage.json");
 	struct buf text = {0}, ours = {0};
 	yyjson_val *v = yyjson_obj_get(yyjson_obj_get(manifest, "files"), "usage.json");
 	char hex[SHA256_HEX_BYTES];
-	int rc = file_read(path, (size_t)64 << 20, &text, ERR_STORAGE, err);
+	int rc = store_get(j->store, "merged/usage.json", (size_t)64 << 20, &text, err);
 
-	free(path);
 	if (rc == 0)
+		rc = err_set(err, ERR_STORAGE, "merged/usage.json: is missing");
+	else if (rc == 1)
 		rc = usage_write(&ours, l, NULL, err);
 	/* Ours ends in "}\n"; what follows there is what the caller of job_merge had added. */
 	if (rc == 0 && (text.len < ours.len || memcmp(text.data, ours.data, ours.len - 2) != 0))
@@ -132,7 +133,7 @@ static int check_usage(struct job *j, const struct ledger *l, yyjson_val *manife
  * copied job may have plain copies: those must hold the same bytes. */
 static int check_shown(struct job *j, yyjson_val *manifest, const char *name, struct err *err)
 {
-	char *shown = job_path(j, name), *merged = path_format("%s/merged/%s", j->dir, name);
+	char *shown = path_format("%s/%s", store_dir(j->store), name), *merged = path_format("%s/merged/%s", store_dir(j->store), name);
 	struct line_reader *reader = NULL;
 	struct stat a, b;
 	const char *line;
@@ -192,6 +193,8 @@ static int compare(struct job *j, struct ledger *l, struct merged_lines m[2], yy
 		return -1;
 	if (check_usage(j, l, manifest, err) < 0)
 		return -1;
+	if (!store_dir(j->store))
+		return 0;
 	return check_shown(j, manifest, "results.jsonl", err) < 0 || check_shown(j, manifest, "errors.jsonl", err) < 0 ||
 	                       check_shown(j, manifest, "usage.json", err) < 0
 	               ? -1
@@ -209,29 +212,49 @@ static int find_room(struct job *j, struct workplace *w, char **spill, struct er
 		*spill = path_format("%s/results.spill", w->dir);
 		return 0;
 	}
-	if (access(j->dir, W_OK) == 0)
+	if (!store_dir(j->store) || access(store_dir(j->store), W_OK) == 0)
 		return err_set(err, refused.code, "%s", refused.msg);
 	*spill = path_format("%s/tokenmill-verify-%ld-%lld.spill", tmp && *tmp ? tmp : "/tmp", (long)getpid(), (long long)clock_unix_ms());
 	return 0;
 }
 
+static yyjson_doc *read_manifest(struct job *j, struct err *err)
+{
+	struct buf text = {0};
+	yyjson_doc *doc = NULL;
+	char *full = store_name(j->store, "merged/manifest.json");
+	int rc = store_get(j->store, "merged/manifest.json", (size_t)64 << 20, &text, err);
+
+	if (rc == 0)
+		err_set(err, ERR_STORAGE, "%s: is missing: the job is not merged", full);
+	else if (rc == 1 && !(doc = json_parse(buf_str(&text), text.len, ERR_STORAGE, err)))
+		err_context(err, "%s", full);
+	free(full);
+	buf_release(&text);
+	return doc;
+}
+
 int job_verify(struct job *j, struct err *err)
 {
 	struct merged_lines m[2] = {{.name = "results.jsonl"}, {.name = "errors.jsonl"}};
-	char *path = job_path(j, "merged/manifest.json");
-	yyjson_doc *manifest = json_parse_file(path, (size_t)64 << 20, ERR_STORAGE, err);
+	struct store_file files[2] = {0};
+	yyjson_doc *manifest = read_manifest(j, err);
 	struct workplace w = {0};
 	struct ledger l = {0};
+	char *path = NULL;
 	int rc = manifest ? 0 : -1;
 
-	free(path);
 	for (int i = 0; i < 2 && rc == 0; i++) {
-		path = path_format("%s/merged/%s", j->dir, m[i].name);
-		m[i].reader = line_reader_open(path, LINES_PLAIN, err);
-		free(path);
+		char *name = path_format("merged/%s", m[i].name);
+
+		rc = store_fetch(j->store, name, &files[i], err);
+		if (rc == 0)
+			err_set(err, ERR_STORAGE, "%s/%s: is missing", store_place(j->store), name);
+		else if (rc == 1)
+			m[i].reader = line_reader_open(files[i].path, LINES_PLAIN, err);
+		free(name);
 		rc = m[i].reader ? 0 : -1;
 	}
-	path = NULL;
 	if (rc == 0)
 		rc = find_room(j, &w, &path, err);
 	if (rc == 0)
@@ -241,8 +264,10 @@ int job_verify(struct job *j, struct err *err)
 		rc = compare(j, &l, m, yyjson_doc_get_root(manifest), err);
 	ledger_close(&l);
 	workplace_close(&w);
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < 2; i++) {
 		line_reader_close(m[i].reader);
+		store_file_release(&files[i]);
+	}
 	yyjson_doc_free(manifest);
 	return rc < 0 ? err_context(err, "verify") : 0;
 }

@@ -20,6 +20,8 @@
 #include "base/mem.h"
 #include "base/workers.h"
 #include "engine/model/model.h"
+#include "queue/attempt.h"
+#include "queue/claim.h"
 #include "queue/job.h"
 #include "runner/commands.h"
 #include "runner/input.h"
@@ -91,7 +93,7 @@ struct run {
 	struct engine *engine;
 	struct job *job;
 	struct job_worker worker;
-	char attempt[17];
+	struct attempt told;
 	struct row_rules rules;
 	struct output_rules output;
 	double start_s, ready_s; /* started, ready to work */
@@ -358,33 +360,38 @@ static int open_job(struct run *r, struct job_spec *there, struct err *err)
 	return 0;
 }
 
-/* ---- events and summary ---- */
+/* ---- attempts and summary ---- */
 
-static void event(struct run *r, const char *name, struct err *why)
+/* What this attempt tells of itself. */
+static void tell_attempt(struct run *r, enum attempt_state state, const struct err *why)
 {
+	const struct work_totals *t = &r->totals;
+	struct attempt *a = &r->told;
 	struct engine_stats s = {0};
 	struct err ignored = {0};
-	struct buf b = {0};
+	double now = clock_seconds();
 
 	if (r->engine)
 		engine_get_stats(r->engine, &s);
-	buf_addf(&b,
-	         "{\"event\":\"%s\",\"program\":\"%s\",\"attempt\":\"%s\",\"worker\":%d,\"unix_ms\":%" PRId64 ",\"load_s\":%.3f",
-	         name, TOKENMILL_VERSION, r->attempt, r->worker.index, clock_unix_ms(), r->ready_s - r->start_s);
-	buf_addf(&b,
-	         ",\"busy_s\":%.3f,\"rows\":%" PRId64 ",\"rows_failed\":%" PRId64 ",\"prompt_tokens\":%" PRId64
-	         ",\"cached_tokens\":%" PRId64 ",\"output_tokens\":%" PRId64 ",\"publish_s\":%.3f,\"peak_bytes\":%zu,\"end_code\":\"%s\",\"end\":",
-	         s.busy_s, r->totals.n_rows, r->totals.n_failed, r->totals.prompt_tokens, r->totals.cached_tokens,
-	         r->totals.output_tokens, r->totals.publish_s, mem_peak_bytes(), err_code_name(why ? why->code : ERR_NONE));
-	if (why && why->code)
-		json_write_string(&b, why->msg, strlen(why->msg));
-	else
-		buf_adds(&b, "null");
-	buf_addc(&b, '}');
+	a->beat++;
+	a->updated_unix_ms = clock_unix_ms();
+	a->wall_s = now - r->start_s;
+	a->load_s = r->ready_s - r->start_s;
+	a->busy_s = s.busy_s;
+	a->publish_s = t->publish_s;
+	a->rows = t->n_rows;
+	a->rows_failed = t->n_failed;
+	a->prompt_tokens = t->prompt_tokens;
+	a->cached_tokens = t->cached_tokens;
+	a->output_tokens = t->output_tokens;
+	a->recomputed_tokens = t->recomputed_tokens;
+	a->peak_bytes = (int64_t)mem_peak_bytes();
+	a->state = state;
+	snprintf(a->end_code, sizeof(a->end_code), "%s", err_code_name(why ? why->code : ERR_NONE));
+	snprintf(a->end, sizeof(a->end), "%.511s", why && why->code ? why->msg : "");
 	/* A record for people: not being able to write it is no reason to stop. */
-	if (job_event(r->job, &r->worker, name, b.data, &ignored) < 0)
-		log_debug("event %s: %s", name, ignored.msg);
-	buf_release(&b);
+	if (attempt_write(job_store(r->job), a, &ignored) < 0)
+		log_debug("attempt %s: %s", a->id, ignored.msg);
 }
 
 static void summarize(struct run *r, double wall_s)
@@ -464,9 +471,9 @@ static int work(struct run *r, struct err *err)
 		log_info("resuming: %" PRId64 " of %" PRId64 " rows are done", n_done, job_n_rows(r->job));
 	progress_init(&r->progress, style, job_n_rows(r->job), n_done);
 	r->ready_s = clock_seconds();
-	event(r, "start", NULL);
+	tell_attempt(r, ATTEMPT_RUNNING, NULL);
 	rc = work_run(&wo, &r->totals, err);
-	event(r, "end", err);
+	tell_attempt(r, ATTEMPT_ENDED, err);
 	if (rc == 0 || err->code == ERR_DRAINED)
 		summarize(r, clock_seconds() - r->start_s);
 	return rc;
@@ -506,7 +513,9 @@ static int resume(struct run *r, int *merged, struct err *err)
 		take_from_job(r, &there.setup);
 	if (compare(r, &there, err) < 0 || check_bad_rows(r, err) < 0)
 		goto out;
-	*merged = job_is_merged(r->job);
+	*merged = job_is_merged(r->job, err);
+	if (*merged < 0)
+		goto out;
 	if (*merged) {
 		log_info("%s is finished already: %" PRId64 " rows", r->o->output, job_n_rows(r->job));
 		say_where(r);
@@ -523,6 +532,7 @@ static int identify_worker(struct run *r, struct err *err)
 {
 	const char *index = getenv("JOB_COMPLETION_INDEX"); /* set by Kubernetes in the pods of an Indexed Job */
 	unsigned char random[8];
+	struct claim here;
 	char *end;
 
 	if (index && *index) {
@@ -535,14 +545,22 @@ static int identify_worker(struct run *r, struct err *err)
 	if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
 		return err_sys(err, ERR_OTHER, "cannot get random bytes");
 	for (size_t i = 0; i < sizeof(random); i++)
-		snprintf(r->attempt + 2 * i, 3, "%02x", random[i]);
-	r->worker.attempt = r->attempt;
+		snprintf(r->told.id + 2 * i, 3, "%02x", random[i]);
+	claim_begin(&here, r->worker.index, NULL);
+	claim_end(&here);
+	r->told.worker = r->worker.index;
+	r->told.pid = here.pid;
+	snprintf(r->told.host, sizeof(r->told.host), "%s", here.host);
+	snprintf(r->told.job_uid, sizeof(r->told.job_uid), "%s", here.job_uid);
+	snprintf(r->told.program, sizeof(r->told.program), "%s", TOKENMILL_VERSION);
+	r->told.started_unix_ms = clock_unix_ms();
+	r->worker.attempt = r->told.id;
 	return 0;
 }
 
 static int run_all(struct run *r, char **args, int n_args, struct err *err)
 {
-	int merged = 0;
+	int merged = 0, planned;
 
 	for (int i = 0; i < n_args; i++)
 		if (input_list_add(&r->files, args[i], err) < 0)
@@ -550,7 +568,10 @@ static int run_all(struct run *r, char **args, int n_args, struct err *err)
 	if (identify_worker(r, err) < 0)
 		return -1;
 	signals_install();
-	if (job_is_planned(r->o->output)) {
+	planned = job_is_planned(r->o->output, err);
+	if (planned < 0)
+		return -1;
+	if (planned) {
 		if (resume(r, &merged, err) < 0)
 			return -1;
 		if (merged)
@@ -571,7 +592,9 @@ static int run_run(const void *options, char **args, int n_args, struct err *err
 
 	if (!o.output || !*o.output)
 		return err_set(err, ERR_USAGE, "-o OUT is missing: the directory for the results");
-	if ((o.model && !*o.model) || (!o.model && (n_args || !job_is_planned(o.output))))
+	if (!o.model && !n_args && (rc = job_is_planned(o.output, err)) <= 0)
+		return rc < 0 ? -1 : err_set(err, ERR_USAGE, "--model MODEL is missing: %s is not a job yet", o.output);
+	if ((o.model && !*o.model) || (!o.model && n_args))
 		return err_set(err, ERR_USAGE, "--model MODEL is missing");
 	if (o.strict && o.max_bad_rows > 0)
 		return err_set(err, ERR_USAGE, "--strict and --max-bad-rows contradict each other");

@@ -23,7 +23,8 @@ struct plan_item {
 	/* from the parser */
 	int is_bad;
 	struct row_fault fault;
-	struct buf id; /* custom_id; empty when the row has none */
+	struct buf id;   /* custom_id; empty when the row has none */
+	struct buf tags; /* row_tags */
 	int64_t n_prompt, max_output;
 	size_t n_prefix;
 	unsigned char prefix[PREFIX_KEY_MAX_BYTES];
@@ -144,6 +145,7 @@ static void parse_item(struct planner *p, struct plan_batch *b, struct plan_item
 	it->n_prompt = it->max_output = 0;
 	it->n_prefix = 0;
 	buf_reset(&it->id);
+	buf_reset(&it->tags);
 	if (it->too_long) {
 		row_fault_set(&it->fault, NULL, "line_too_long", "the line is longer than %zu bytes", (size_t)INPUT_MAX_LINE_BYTES);
 	} else if (row_parse(text, it->n_text, p->o->rules, &r, &it->fault) == 0 && prompt_make(m, &r, &it->fault) == 0) {
@@ -154,6 +156,7 @@ static void parse_item(struct planner *p, struct plan_batch *b, struct plan_item
 	it->is_bad = it->fault.message[0] != '\0';
 	if (r.custom_id)
 		buf_add(&it->id, r.custom_id, r.n_custom_id);
+	row_tags(&r, &it->tags);
 	row_release(&r);
 }
 
@@ -221,6 +224,8 @@ static int add_item(struct planner *p, struct plan_batch *b, struct plan_item *i
 	    .max_output_tokens = it->max_output,
 	    .prefix_key = it->prefix,
 	    .n_prefix_key = it->n_prefix,
+	    .tags = it->tags.data,
+	    .n_tags = it->tags.len,
 	};
 	int r;
 
@@ -343,8 +348,10 @@ int plan_rows(struct job_plan *plan, const struct input_list *files, const struc
 		prompt_maker_release(&p->makers[i]);
 	free(p->makers);
 	for (int i = 0; i < 3; i++) {
-		for (size_t k = 0; k < BATCH_ROWS; k++)
+		for (size_t k = 0; k < BATCH_ROWS; k++) {
 			buf_release(&p->batches[i]->items[k].id);
+			buf_release(&p->batches[i]->items[k].tags);
+		}
 		buf_release(&p->batches[i]->text);
 		free(p->batches[i]);
 	}

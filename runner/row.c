@@ -237,6 +237,44 @@ int row_parse(const char *text, size_t n, const struct row_rules *rules, struct 
 	return read_body(r, body, rules, f);
 }
 
+static void add_tag(yyjson_mut_doc *tags, const char *key, size_t n_key, yyjson_val *value)
+{
+	struct buf text = {0};
+	yyjson_mut_val *k = yyjson_mut_strncpy(tags, key, n_key);
+
+	if (yyjson_is_str(value))
+		buf_add(&text, yyjson_get_str(value), yyjson_get_len(value));
+	else
+		json_write_canonical(&text, value);
+	yyjson_mut_obj_put(yyjson_mut_doc_get_root(tags), k, yyjson_mut_strncpy(tags, buf_str(&text), text.len));
+	buf_release(&text);
+}
+
+void row_tags(const struct row_request *r, struct buf *out)
+{
+	yyjson_val *root = yyjson_doc_get_root(r->doc), *body = yyjson_obj_get(root, "body"), *user, *metadata, *key, *value;
+	yyjson_mut_doc *tags;
+	yyjson_doc *fixed;
+	size_t i, max;
+
+	if (!body)
+		body = root;
+	user = yyjson_obj_get(body, "user");
+	metadata = yyjson_obj_get(body, "metadata");
+	if (!json_depth_within(root, ROW_MAX_DEPTH) || (!yyjson_is_str(user) && yyjson_obj_size(metadata) == 0))
+		return;
+	tags = yyjson_mut_doc_new(NULL);
+	yyjson_mut_doc_set_root(tags, yyjson_mut_obj(tags));
+	yyjson_obj_foreach (metadata, i, max, key, value)
+		add_tag(tags, yyjson_get_str(key), yyjson_get_len(key), value);
+	if (yyjson_is_str(user))
+		add_tag(tags, "user", 4, user);
+	fixed = yyjson_mut_doc_imut_copy(tags, NULL);
+	json_write_canonical(out, yyjson_doc_get_root(fixed));
+	yyjson_doc_free(fixed);
+	yyjson_mut_doc_free(tags);
+}
+
 void row_release(struct row_request *r)
 {
 	yyjson_doc_free(r->messages_doc);

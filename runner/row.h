@@ -19,6 +19,7 @@
 #include <stdint.h>
 #include <yyjson.h>
 
+#include "base/buf.h"
 #include "base/errors.h"
 #include "base/mem.h"
 #include "engine/sample.h"
@@ -84,6 +85,10 @@ int row_fault_set(struct row_fault *f, const char *param, const char *code, cons
  * both cases row_release must be called. text need not be NUL-terminated nor outlive the call. */
 int row_parse(const char *text, size_t n, const struct row_rules *rules, struct row_request *r, struct row_fault *f);
 void row_release(struct row_request *r);
+
+/* Append what a row is to be charged to, as a JSON object of strings in canonical order: "user" and the members of "metadata" (values that are no
+ * strings as their JSON text). Nothing when it has none. Of a row at fault as well, as far as its JSON could be read. */
+void row_tags(const struct row_request *r, struct buf *out);
 
 /* "row-00000012" for the twelfth row of the job. */
 #define ROW_POSITION_KEY_BYTES 32

@@ -116,7 +116,8 @@ static void row_finish(struct worker *w, struct row_run *row)
 	                       .is_error = row->fault.message[0] != '\0',
 	                       .wait_s = row->wait_s,
 	                       .prefill_s = row->prefill_s,
-	                       .decode_s = row->decode_s};
+	                       .decode_s = row->decode_s,
+	                       .finished_ms = clock_unix_ms()};
 
 	buf_reset(&w->line);
 	if (r.is_error) {

@@ -169,7 +169,7 @@ def command_lines():
     assert "--model" in log, log
     for command in ("verify", "merge"):
         log = tokenmill(command, "out", expect=1)
-        assert "out is not a job directory" in log, log
+        assert "out is not a job" in log, log
     run("out", path, options=["--defaults", "missing.json"], expect=1)
     write_rows("defaults.json", ['{"tempreature": 1}'])
     log = run("out", path, options=["--defaults", "defaults.json"], expect=1)

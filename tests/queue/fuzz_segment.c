@@ -1,5 +1,4 @@
 /* A segment file with any bytes in it. The first input that is empty is replaced by a real segment, so that mutation starts from one. */
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/file.h"
+#include "base/mem.h"
 #include "queue/job_private.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -19,6 +19,7 @@ static void make_seed(void)
 {
 	struct segment_writer *w = segment_writer_new();
 	struct err err = {0};
+	struct store *here = store_open(".", &err);
 	char line[400];
 
 	for (int i = 0; i < 100; i++) {
@@ -28,10 +29,11 @@ static void make_seed(void)
 		segment_writer_add_result(w, &r);
 		segment_writer_add_partial(w, i * 3 + 1, "state", 5);
 	}
-	if (segment_writer_publish(w, "seed.db", &err) < 0 || file_read("seed.db", 1 << 24, &seed_file, ERR_STORAGE, &err) < 0)
+	if (segment_writer_publish(w, here, "seed.db", &err) < 0 || file_read("seed.db", 1 << 24, &seed_file, ERR_STORAGE, &err) < 0)
 		abort();
 	unlink("seed.db");
 	segment_writer_free(w);
+	store_close(here);
 }
 
 /* Change a few places of the real file: random bytes never become a database. */
@@ -48,8 +50,7 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsi
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const char path[] = "fuzz-segment.db";
-	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	void *bytes = xmemdup((const char *)data, size);
 	struct err err = {0};
 	struct segment_reader *r;
 	struct row_result result;
@@ -57,9 +58,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	size_t n;
 	int64_t row;
 
-	if (fd < 0 || write(fd, data, size) != (ssize_t)size)
-		abort();
-	r = segment_reader_open(path, &err);
+	r = segment_reader_open_bytes(bytes, size, "fuzzed", &err);
 	if (r) {
 		/* A damaged tree may have cycles of pages; SQLite bounds its depth, and this the number of rows. */
 		for (int i = 0; i < 100000 && segment_reader_next_done(r, &row, &err) == 1; i++)
@@ -71,6 +70,5 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 				abort();
 	}
 	segment_reader_close(r);
-	close(fd);
 	return 0;
 }

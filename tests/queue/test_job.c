@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "queue/attempt.h"
 #include "tests/queue/job_rig.h"
 
 #define CHECK_OK(expr, err)                                                                            \
@@ -35,7 +36,7 @@ static void merge_and_check(const char *dir, const struct rig *r)
 		return;
 	CHECK_INT(job_all_done(j, &err), 1);
 	CHECK_OK(job_merge(j, "{\"model\":\"m\"}", &err), err);
-	CHECK_INT(job_is_merged(j), 1);
+	CHECK_INT(job_is_merged(j, NULL), 1);
 	CHECK_OK(job_verify(j, &err), err);
 	CHECK(rig_check(dir, r));
 	job_close(j);
@@ -50,7 +51,7 @@ TEST(round_trip)
 	yyjson_doc *doc;
 
 	CHECK_OK(rig_plan("a", &r, &err), err);
-	CHECK_INT(job_is_planned("a"), 1);
+	CHECK_INT(job_is_planned("a", NULL), 1);
 	j = job_open("a", &err);
 	CHECK(j != NULL);
 	if (!j)
@@ -61,7 +62,7 @@ TEST(round_trip)
 	CHECK_INT(job_n_shards(j), 11);
 	CHECK_INT(job_n_done_rows(j, &err), 0);
 	CHECK_INT(job_all_done(j, &err), 0);
-	CHECK_INT(job_is_merged(j), 0);
+	CHECK_INT(job_is_merged(j, NULL), 0);
 	CHECK_INT(job_merge(j, NULL, &err), -1);
 	CHECK_INT(err.code, ERR_INPUT);
 	CHECK_HAS(err.msg, "row 0 (key \"row-0\", in.jsonl:1) has no result");
@@ -580,7 +581,7 @@ TEST(disk_full)
 
 			signal(SIGXFSZ, SIG_IGN);
 			setrlimit(RLIMIT_FSIZE, &limit);
-			if (!job_is_planned("full"))
+			if (!job_is_planned("full", NULL))
 				rc = rig_plan("full", &r, &err);
 			j = rc == 0 ? job_open("full", &err) : NULL;
 			rc = j ? 0 : -1;
@@ -631,7 +632,7 @@ TEST(small_disk)
 			snprintf(size, sizeof(size), "size=%dk", kb);
 			if (mount("none", "small", "tmpfs", MS_REMOUNT, size) < 0)
 				_exit(1);
-			if (!job_is_planned("small/job"))
+			if (!job_is_planned("small/job", NULL))
 				rc = rig_plan("small/job", &r, &err);
 			if (rc == 0)
 				rc = (j = job_open("small/job", &err)) ? 0 : -1;
@@ -710,18 +711,30 @@ TEST(publish_again)
 	buf_release(&record);
 }
 
-TEST(events)
+TEST(attempts)
 {
-	struct rig r = {.n_rows = 0};
-	struct job_worker w = {3, "a/b c"};
+	struct attempt a = {.id = "a/b c", .worker = 3, .host = "node-7", .pid = 12, .beat = 2, .load_s = 1.5, .rows = 9, .output_tokens = 70,
+		.spent_usd = 0.25, .state = ATTEMPT_RUNNING, .end_code = "none"}, *all;
 	struct err err = {0};
-	struct job *j;
+	struct store *s = store_open("attempts", &err);
+	size_t n;
 
-	CHECK_OK(rig_plan("events", &r, &err), err);
-	j = job_open("events", &err);
-	CHECK_OK(job_event(j, &w, "start", "{}\n", &err), err);
-	CHECK(file_exists("events/events/0003-a_b_c-start.json"));
-	job_close(j);
+	CHECK_OK(store_prepare(s, &err), err);
+	CHECK_OK(attempt_write(s, &a, &err), err);
+	CHECK(file_exists("attempts/events/0003-a_b_c.json"));
+	a.beat = 3;
+	a.state = ATTEMPT_ENDED;
+	snprintf(a.end, sizeof(a.end), "said \"no\"");
+	CHECK_OK(attempt_write(s, &a, &err), err);
+	CHECK_OK(attempt_read_all(s, &all, &n, &err), err);
+	CHECK_INT(n, 1);
+	if (n == 1)
+		CHECK(memcmp(&all[0], &a, sizeof(a)) == 0);
+	free(all);
+	CHECK_INT(attempt_read(s, "0004-x.json", &a, &err), 0);
+	CHECK_OK(store_put(s, "events/0004-x.json", "{\"attempt\":1}", 13, &err), err);
+	CHECK_INT(attempt_read(s, "0004-x.json", &a, &err), -1);
+	store_close(s);
 }
 
 /* Seconds since the last lap, by the clock and of processor time: machines are shared. */
@@ -847,7 +860,7 @@ int main(int argc, char **argv)
 	RUN(disk_full);
 	RUN(small_disk);
 	RUN(publish_again);
-	RUN(events);
+	RUN(attempts);
 	RUN(scale);
 	return TEST_RESULT();
 }

@@ -20,7 +20,7 @@ static _Noreturn void attempt(const char *dir, const struct rig *r, int index)
 	struct job *j;
 	int rc = 0;
 
-	if (!job_is_planned(dir) && rig_plan(dir, r, &err) < 0 && !job_is_planned(dir))
+	if (!job_is_planned(dir, NULL) && rig_plan(dir, r, &err) < 0 && !job_is_planned(dir, NULL))
 		goto fail;
 	err_clear(&err);
 	j = job_open(dir, &err);

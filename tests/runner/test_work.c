@@ -568,7 +568,7 @@ TEST(planning_refuses)
 	CHECK_INT(plan("none", "void.jsonl", 0, 1, &planned, &err), -1);
 	CHECK_INT(err.code, ERR_INPUT);
 	CHECK_STR(err.msg, "there is no row in void.jsonl");
-	CHECK(!job_is_planned("none"));
+	CHECK(!job_is_planned("none", NULL));
 }
 
 /* Prompts that share k whole blocks of 16 tokens share the first 4 k bytes of their keys, and no more. */
