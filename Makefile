@@ -111,7 +111,15 @@ $$(FUZZ_$(1)): $$(B)/fuzz/%: $$(B)/obj/tests/$(1)/%.o $$(LINK_$(1))
 endef
 $(foreach l,$(LIBS),$(eval $(call test_rules,$(l))))
 
-tests: $(TESTS) $(TOOLS)
+# tests/rigs/nfs_sim*.c: a file system for tests, where libfuse3 is there. The program never links it.
+ifeq ($(shell pkg-config --exists fuse3 2>/dev/null && echo yes),yes)
+NFS_SIM := $(B)/tests/nfs_sim
+$(NFS_SIM): $(patsubst %.c,$(B)/obj/%.o,$(wildcard tests/rigs/nfs_sim*.c)) $(LINK_base)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) -o $@ $^ $(shell pkg-config --libs fuse3) $(LDLIBS_ALL)
+endif
+
+tests: $(TESTS) $(TOOLS) $(NFS_SIM)
 fuzzers: $(FUZZERS)
 test: all $(TESTS) ## C unit tests: no network, no model, no GPU
 	scripts/run-tests.sh $(TESTS)
@@ -141,6 +149,7 @@ install: all ## into PREFIX (/usr/local), under DESTDIR
 uninstall: ## take it away again
 	rm -f $(DESTDIR)$(PREFIX)/bin/tokenmill
 SOURCES := $(wildcard $(foreach d,base engine engine/* queue jobs runner tests tests/*,$(d)/*.c $(d)/*.h))
+SOURCES := $(if $(NFS_SIM),$(SOURCES),$(filter-out tests/rigs/nfs_sim%,$(SOURCES)))
 format: ## clang-format over all sources
 	clang-format -i $(SOURCES)
 lint: $(YYJSON) ## the analyzer of clang-tidy over all sources

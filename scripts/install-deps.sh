@@ -50,6 +50,7 @@ find_missing() {
 			need clang clang_links
 			need zstd command_found zstd
 			need sqlite3 command_found sqlite3
+			need libfuse3-dev library_found fuse3
 			;;
 		bench)
 			need g++ command_found c++
