@@ -274,7 +274,7 @@ int node_list(struct sim *s, struct node *dir, struct listing **out)
 		rc = read_listing(dir, &dir->listing);
 		dir->listing_ends = now + fault_uniform(&s->faults) * s->cache_s;
 	}
-	if (rc == 0) {
+	if (dir->listing) {
 		*out = dir->listing;
 		dir->listing->n_users++;
 	}

@@ -86,7 +86,7 @@ static void op_forget_multi(fuse_req_t req, size_t n, struct fuse_forget_data *f
 static void reply_new_name(fuse_req_t req, struct node *dir, const char *name, int rc, enum fault fault)
 {
 	struct sim *s = sim_of(req);
-	struct node *n;
+	struct node *n = NULL;
 	struct stat st;
 
 	rc = rc < 0 ? -errno : 0;
@@ -336,7 +336,7 @@ static void handle_free(struct fuse_file_info *fi)
 static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
 {
 	struct sim *s = sim_of(req);
-	struct node *dir = node_from_ino(s, parent), *n;
+	struct node *dir = node_from_ino(s, parent), *n = NULL;
 	enum fault fault = fault_choose(&s->faults, FAULT_CLASS_CREATE, "create", name);
 	struct fuse_entry_param e = {0};
 	int fd = -1, rc = -fault_refuses(fault);
