@@ -153,6 +153,7 @@ struct line_reader {
 	char *text; /* the current line begins at pos */
 	size_t cap, len, pos;
 	int at_end;
+	unsigned n_reopened;
 };
 
 struct line_reader *line_reader_open(const char *path, enum line_form form, struct err *err)
@@ -198,14 +199,33 @@ void line_reader_close(struct line_reader *r)
 	free(r);
 }
 
+/* After a failed read, a few times in a file. errno stays on failure. */
+static int reopen(struct line_reader *r)
+{
+	int saved = errno, fd;
+
+	if (r->n_reopened == 6)
+		return -1;
+	usleep(50000U << r->n_reopened++);
+	fd = open(r->path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0 && lseek(fd, r->n_bytes, SEEK_SET) == r->n_bytes && dup2(fd, r->fd) >= 0) {
+		close(fd);
+		return 0;
+	}
+	if (fd >= 0)
+		close(fd);
+	errno = saved;
+	return -1;
+}
+
 /* Up to n bytes of the file; 0 at its end. */
 static ssize_t read_some(struct line_reader *r, void *p, size_t n, struct err *err)
 {
 	ssize_t k;
 
-	do
-		k = read(r->fd, p, n);
-	while (k < 0 && errno == EINTR);
+	/* A network file system may fail for a moment, or forget the handle: read on from the same place, with a new one. */
+	while ((k = read(r->fd, p, n)) < 0 && (errno == EINTR || ((errno == EIO || errno == ESTALE) && reopen(r) == 0)))
+		;
 	if (k < 0)
 		return err_sys(err, ERR_STORAGE, "%s", r->path);
 	r->n_bytes += k;
