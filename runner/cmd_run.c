@@ -173,6 +173,7 @@ static int set_rules(struct run *r, struct err *err)
 	r->rules.developer_is_system = !prompt_knows_developer(r->text);
 	r->rules.defaults = yyjson_doc_get_root(r->defaults);
 	r->output = (struct output_rules){.model = r->setup.model_name, .setup = r->setup_hash, .tokenizer = r->text->tokenizer};
+	reasoning_marks_find(&r->output.reasoning, r->text->tokenizer);
 	if (r->rules.defaults && row_check_defaults(&r->rules, err) < 0)
 		return err_context(err, "--defaults");
 	return 0;
@@ -384,6 +385,7 @@ static void tell_attempt(struct run *r, enum attempt_state state, const struct e
 	a->prompt_tokens = t->prompt_tokens;
 	a->cached_tokens = t->cached_tokens;
 	a->output_tokens = t->output_tokens;
+	a->reasoning_tokens = t->reasoning_tokens;
 	a->recomputed_tokens = t->recomputed_tokens;
 	a->peak_bytes = (int64_t)mem_peak_bytes();
 	a->state = state;

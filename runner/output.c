@@ -265,7 +265,7 @@ static void add_choice(struct buf *out, const struct output_rules *o, const stru
 void output_success(struct buf *out, const struct output_rules *o, const char *key, size_t n_key, const struct row_request *r,
                     const struct buf *echo, const struct sample_result *samples, size_t n_prompt_tokens)
 {
-	size_t n_output = 0;
+	size_t n_output = 0, n_reasoning = 0;
 
 	begin_line(out, o, key, n_key, r->custom_id, r->n_custom_id, 200);
 	buf_adds(out, "{\"id\":\"");
@@ -278,9 +278,13 @@ void output_success(struct buf *out, const struct output_rules *o, const char *k
 			buf_addc(out, ',');
 		add_choice(out, o, r, echo, &samples[i], i);
 		n_output += samples[i].n_tokens;
+		n_reasoning += samples[i].n_reasoning;
 	}
-	buf_addf(out, "],\"usage\":{\"prompt_tokens\":%zu,\"completion_tokens\":%zu,\"total_tokens\":%zu}}", n_prompt_tokens,
+	buf_addf(out, "],\"usage\":{\"prompt_tokens\":%zu,\"completion_tokens\":%zu,\"total_tokens\":%zu", n_prompt_tokens,
 	         n_output, n_prompt_tokens + n_output);
+	if (o->reasoning.is_known)
+		buf_addf(out, ",\"completion_tokens_details\":{\"reasoning_tokens\":%zu}", n_reasoning);
+	buf_adds(out, "}}");
 	end_line(out);
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/buf.h"
 #include "engine/engine.h"
+#include "runner/reasoning.h"
 #include "runner/row.h"
 
 /* What all lines of a job share; everything borrowed. */
@@ -15,6 +16,7 @@ struct output_rules {
 	const char *model;                 /* name for rows that give none */
 	const char *setup;                 /* 64 hex digits: model, arithmetic, seed, defaults (spec.h) */
 	const struct tokenizer *tokenizer; /* for logprobs */
+	struct reasoning_marks reasoning;  /* of the model */
 };
 
 /* One of a row's n answers. */
@@ -24,6 +26,7 @@ struct sample_result {
 	size_t n_text;
 	int32_t *tokens; /* a stop token included */
 	size_t n_tokens;
+	size_t n_reasoning; /* of them thought; counted when the row is finished */
 	struct token_logprob *logprobs; /* [n_tokens, 1 + n_logprobs], NULL when not asked for */
 	int32_t stop_id;                /* token that ended it, -1 */
 	int by_stop_string;

@@ -45,6 +45,7 @@ struct row_run {
 	struct row_request request;
 	struct buf echo; /* the prompt's text, when asked for */
 	size_t n_prompt, n_cached, n_recomputed;
+	int starts_in_thought; /* the prompt ends in an open mark */
 	double wait_s, prefill_s, decode_s;
 	struct sample_run *runs;       /* [n] */
 	struct sample_result *samples; /* [n]; reason FINISH_NONE while one runs */
@@ -124,6 +125,12 @@ static void row_finish(struct worker *w, struct row_run *row)
 		output_fault(&w->line, w->o->output, row->key, row->n_key, row->request.custom_id, row->request.n_custom_id,
 		             &row->fault);
 	} else {
+		for (int i = 0; i < row->request.n; i++) {
+			struct sample_result *s = &row->samples[i];
+
+			s->n_reasoning = reasoning_count(&w->o->output->reasoning, row->starts_in_thought, s->tokens, s->n_tokens);
+			r.reasoning_tokens += (int64_t)s->n_reasoning;
+		}
 		output_success(&w->line, w->o->output, row->key, row->n_key, &row->request, &row->echo, row->samples, row->n_prompt);
 		r.prompt_tokens = (int64_t)row->n_prompt;
 		r.cached_tokens = (int64_t)row->n_cached;
@@ -140,6 +147,7 @@ static void row_finish(struct worker *w, struct row_run *row)
 	t->prompt_tokens += r.prompt_tokens;
 	t->cached_tokens += r.cached_tokens;
 	t->output_tokens += r.output_tokens;
+	t->reasoning_tokens += r.reasoning_tokens;
 	t->recomputed_tokens += r.recomputed_tokens;
 	w->o->progress->n_done++;
 	w->o->progress->n_failed += r.is_error;
@@ -240,6 +248,7 @@ static int row_start(struct worker *w, struct open_shard *s, const struct shard_
 		r->sampling.key = hash64(row->key, row->n_key, 0);
 	}
 	row->n_prompt = w->maker.ids.n;
+	row->starts_in_thought = reasoning_is_open(&o->output->reasoning, w->maker.ids.ids, w->maker.ids.n);
 	row->runs = xcalloc((size_t)r->n, sizeof(*row->runs));
 	row->samples = xcalloc((size_t)r->n, sizeof(*row->samples));
 	if (r->echo) {

@@ -31,7 +31,7 @@ struct work_options {
 };
 
 struct work_totals { /* of this attempt */
-	int64_t n_rows, n_failed, prompt_tokens, cached_tokens, output_tokens, recomputed_tokens;
+	int64_t n_rows, n_failed, prompt_tokens, cached_tokens, output_tokens, reasoning_tokens, recomputed_tokens;
 	double publish_s; /* time spent publishing */
 	int64_t n_publishes;
 };

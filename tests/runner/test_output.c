@@ -251,6 +251,25 @@ TEST(partial_state)
 	buf_release(&b);
 }
 
+TEST(reasoning)
+{
+	/* <think> is 1, </think> 2 */
+	struct reasoning_marks m = {1, 1, 2}, none = {0};
+	int32_t whole[] = {1, 7, 8, 2, 9, 9}, opened[] = {7, 8, 2, 9}, cut[] = {7, 8, 9}, twice[] = {1, 7, 2, 9, 1, 2};
+	int32_t open_end[] = {5, 1, 10}, closed_end[] = {1, 10, 2, 10}, far[] = {1, 5, 5, 5};
+
+	CHECK_INT(reasoning_count(&m, 0, whole, 6), 4);
+	CHECK_INT(reasoning_count(&m, 1, opened, 4), 3);
+	CHECK_INT(reasoning_count(&m, 1, cut, 3), 3);
+	CHECK_INT(reasoning_count(&m, 0, cut, 3), 0);
+	CHECK_INT(reasoning_count(&m, 0, twice, 6), 5);
+	CHECK_INT(reasoning_count(&none, 1, whole, 6), 0);
+	CHECK_INT(reasoning_is_open(&m, open_end, 3), 1);
+	CHECK_INT(reasoning_is_open(&m, closed_end, 4), 0);
+	CHECK_INT(reasoning_is_open(&m, far, 4), 0);
+	CHECK_INT(reasoning_is_open(&none, open_end, 3), 0);
+}
+
 int main(void)
 {
 	struct err err = {0};
@@ -272,5 +291,6 @@ int main(void)
 	template_free(text->chat_template);
 	free(text->template_source);
 	free(text);
+	RUN(reasoning);
 	return TEST_RESULT();
 }
