@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/workers.h"
+#include "engine/engine_ops.h"
 #include "engine/forward.h"
 #include "engine/generation.h"
 #include "engine/model/model.h"
@@ -19,8 +20,8 @@ enum {
 	MIN_KV_TOKENS = 256, /* less than this is no use to anyone */
 };
 
-struct engine {
-	struct engine_plan plan;
+struct model_engine {
+	struct engine base; /* first: ops, plan */
 	struct model *model;
 	const struct text *text;
 	struct backend *backend;
@@ -42,6 +43,9 @@ struct engine {
 };
 
 enum { LOGPROB_WIDTH = 21 };
+
+static const struct engine_ops model_engine_ops;
+static void close_model(struct engine *engine);
 
 /* ---- sizes ---- */
 
@@ -108,9 +112,9 @@ static size_t workspace_bytes(const struct model_config *c, int32_t max_tokens, 
 }
 
 /* KV blocks from what the memory budget leaves, but no more than the batch could ever use. */
-static int plan_kv(struct engine *e, size_t budget, const struct kv_shape *shape, struct err *err)
+static int plan_kv(struct model_engine *e, size_t budget, const struct kv_shape *shape, struct err *err)
 {
-	struct engine_plan *p = &e->plan;
+	struct engine_plan *p = &e->base.plan;
 	const struct model_config *c = &e->model->config;
 	size_t fixed = p->weight_bytes + p->workspace_bytes, n_blocks, useful;
 
@@ -145,7 +149,7 @@ static int check_options(const struct engine_options *o, struct err *err)
 	return 0;
 }
 
-static int check_text(const struct engine *e, struct err *err)
+static int check_text(const struct model_engine *e, struct err *err)
 {
 	int32_t n = tokenizer_n_vocab(e->text->tokenizer);
 
@@ -155,9 +159,9 @@ static int check_text(const struct engine *e, struct err *err)
 	return 0;
 }
 
-static void alloc_step(struct engine *e)
+static void alloc_step(struct model_engine *e)
 {
-	size_t batch = (size_t)e->plan.max_batch, chunk = (size_t)e->plan.chunk_tokens;
+	size_t batch = (size_t)e->base.plan.max_batch, chunk = (size_t)e->base.plan.chunk_tokens;
 
 	e->tokens = xcalloc(chunk, sizeof(*e->tokens));
 	e->positions = xcalloc(chunk, sizeof(*e->positions));
@@ -174,7 +178,7 @@ static void alloc_step(struct engine *e)
 
 struct engine *engine_open(const char *model_path, const struct text *text, const struct engine_options *o, struct err *err)
 {
-	struct engine *e;
+	struct model_engine *e;
 	struct engine_plan *p;
 	struct cpu_options cpu = {.n_threads = o->n_threads, .math = o->math ? o->math : MATH_FAST, .isa = o->isa};
 	struct kv_shape shape;
@@ -185,11 +189,12 @@ struct engine *engine_open(const char *model_path, const struct text *text, cons
 	if (budget == 0)
 		budget = available_bytes() / 2;
 	e = xcalloc(1, sizeof(*e));
+	e->base.ops = &model_engine_ops;
 	e->text = text;
 	e->model = model_open(model_path, err);
 	if (!e->model || check_text(e, err) < 0)
 		goto fail;
-	p = &e->plan;
+	p = &e->base.plan;
 	p->max_batch = o->max_batch ? o->max_batch : DEFAULT_MAX_BATCH;
 	p->chunk_tokens = o->chunk_tokens ? o->chunk_tokens : DEFAULT_CHUNK_TOKENS;
 	if (p->chunk_tokens < p->max_batch)
@@ -218,18 +223,17 @@ struct engine *engine_open(const char *model_path, const struct text *text, cons
 	e->pool = kv_pool_new(p->n_kv_blocks, !o->no_prefix_cache);
 	e->scheduler = scheduler_new(e->pool, p->max_batch, p->chunk_tokens);
 	alloc_step(e);
-	return e;
+	return &e->base;
 fail:
-	engine_close(e);
+	close_model(&e->base);
 	return NULL;
 }
 
-void engine_close(struct engine *e)
+static void close_model(struct engine *engine)
 {
+	struct model_engine *e = (struct model_engine *)engine;
 	struct sequence *q;
 
-	if (!e)
-		return;
 	while (e->scheduler && (q = scheduler_first(e->scheduler))) {
 		scheduler_remove(e->scheduler, q);
 		generation_free((struct generation *)q);
@@ -256,21 +260,24 @@ void engine_close(struct engine *e)
 	free(e);
 }
 
-const struct engine_plan *engine_plan(const struct engine *e)
+static struct model_engine *get_model_engine(const struct engine *engine)
 {
-	return &e->plan;
+	if (engine->ops != &model_engine_ops)
+		BUG("this engine runs no model");
+	return (struct model_engine *)engine;
 }
 
-const struct model *engine_model(const struct engine *e)
+const struct model *engine_model(const struct engine *engine)
 {
-	return e->model;
+	return get_model_engine(engine)->model;
 }
 
 /* ---- requests ---- */
 
-int engine_submit(struct engine *e, const struct engine_request *r, struct err *err)
+static int submit(struct engine *engine, const struct engine_request *r, struct err *err)
 {
-	struct generation *g = generation_new(r, e->text, e->model->config.n_vocab, e->plan.max_context, err);
+	struct model_engine *e = (struct model_engine *)engine;
+	struct generation *g = generation_new(r, e->text, e->model->config.n_vocab, e->base.plan.max_context, err);
 
 	if (!g)
 		return -1;
@@ -285,7 +292,7 @@ int engine_submit(struct engine *e, const struct engine_request *r, struct err *
 
 /* ---- one step ---- */
 
-static void lay_out_batch(struct engine *e, struct sequence **seqs, int32_t n_seqs, struct batch *batch)
+static void lay_out_batch(struct model_engine *e, struct sequence **seqs, int32_t n_seqs, struct batch *batch)
 {
 	int32_t row = 0;
 	double now = clock_seconds();
@@ -314,7 +321,7 @@ static void lay_out_batch(struct engine *e, struct sequence **seqs, int32_t n_se
 }
 
 struct sample_job {
-	struct engine *e;
+	struct model_engine *e;
 	float *logits; /* [n, n_vocab] */
 	int32_t first, n;
 	struct work_counter next;
@@ -323,7 +330,7 @@ struct sample_job {
 static void sample_some(void *arg, int thread, int n_threads)
 {
 	struct sample_job *job = arg;
-	struct engine *e = job->e;
+	struct model_engine *e = job->e;
 	size_t i;
 
 	(void)n_threads;
@@ -338,7 +345,7 @@ static void sample_some(void *arg, int thread, int n_threads)
 	}
 }
 
-static void end_generation(struct engine *e, struct generation *g, enum finish_reason reason, const char *error, engine_result_fn fn,
+static void end_generation(struct model_engine *e, struct generation *g, enum finish_reason reason, const char *error, engine_result_fn fn,
                            void *arg)
 {
 	struct engine_result r = generation_result(g, reason, error);
@@ -350,7 +357,7 @@ static void end_generation(struct engine *e, struct generation *g, enum finish_r
 }
 
 /* Choose the next token of every sequence whose tokens are all computed, a slab of logits at a time. */
-static int sample(struct engine *e, const struct batch *batch, engine_result_fn fn, void *arg, struct err *err)
+static int sample(struct model_engine *e, const struct batch *batch, engine_result_fn fn, void *arg, struct err *err)
 {
 	for (int32_t first = 0; first < batch->n_logits; first += FORWARD_LOGIT_ROWS) {
 		struct sample_job job = {.e = e, .first = first};
@@ -381,7 +388,7 @@ static int sample(struct engine *e, const struct batch *batch, engine_result_fn 
 	return 0;
 }
 
-static void finish_instant(struct engine *e, engine_result_fn fn, void *arg)
+static void finish_instant(struct model_engine *e, engine_result_fn fn, void *arg)
 {
 	for (size_t i = 0; i < e->n_instant; i++) {
 		struct engine_result r = generation_result(e->instant[i], FINISH_LENGTH, NULL);
@@ -392,8 +399,9 @@ static void finish_instant(struct engine *e, engine_result_fn fn, void *arg)
 	e->n_instant = 0;
 }
 
-long engine_step(struct engine *e, engine_result_fn fn, void *arg, struct err *err)
+static long step(struct engine *engine, engine_result_fn fn, void *arg, struct err *err)
 {
+	struct model_engine *e = (struct model_engine *)engine;
 	struct sequence **seqs;
 	struct batch batch;
 	int32_t n_seqs;
@@ -419,18 +427,20 @@ long engine_step(struct engine *e, engine_result_fn fn, void *arg, struct err *e
 
 /* ---- looking in ---- */
 
-size_t engine_n_waiting(const struct engine *e)
+static size_t n_waiting(const struct engine *e)
 {
-	return scheduler_n_waiting(e->scheduler);
+	return scheduler_n_waiting(((const struct model_engine *)e)->scheduler);
 }
 
-size_t engine_n_running(const struct engine *e)
+static size_t n_running(const struct engine *e)
 {
-	return scheduler_n_running(e->scheduler);
+	return scheduler_n_running(((const struct model_engine *)e)->scheduler);
 }
 
-void engine_each_running(struct engine *e, engine_result_fn fn, void *arg)
+static void each_running(struct engine *engine, engine_result_fn fn, void *arg)
 {
+	const struct model_engine *e = (const struct model_engine *)engine;
+
 	for (struct sequence *q = scheduler_first(e->scheduler); q; q = scheduler_after(e->scheduler, q)) {
 		struct engine_result r = generation_result((struct generation *)q, FINISH_NONE, NULL);
 
@@ -438,8 +448,10 @@ void engine_each_running(struct engine *e, engine_result_fn fn, void *arg)
 	}
 }
 
-void engine_get_stats(const struct engine *e, struct engine_stats *s)
+static void get_stats(const struct engine *engine, struct engine_stats *s)
 {
+	const struct model_engine *e = (const struct model_engine *)engine;
+
 	*s = e->stats;
 	s->n_preemptions = scheduler_n_preemptions(e->scheduler);
 	s->n_running = (int32_t)scheduler_n_running(e->scheduler);
@@ -447,8 +459,19 @@ void engine_get_stats(const struct engine *e, struct engine_stats *s)
 	s->kv_blocks_used = kv_pool_n_blocks(e->pool) - kv_pool_available(e->pool);
 }
 
-int engine_logits(struct engine *e, const int32_t *ids, int32_t n, const int32_t *at, int32_t n_at, float *out, struct err *err)
+static const struct engine_ops model_engine_ops = {
+	.submit = submit,
+	.step = step,
+	.n_waiting = n_waiting,
+	.n_running = n_running,
+	.each_running = each_running,
+	.get_stats = get_stats,
+	.close = close_model,
+};
+
+int engine_logits(struct engine *engine, const int32_t *ids, int32_t n, const int32_t *at, int32_t n_at, float *out, struct err *err)
 {
+	struct model_engine *e = get_model_engine(engine);
 	int32_t n_blocks = (n + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS, n_have = 0, done = 0, rc = -1;
 	size_t width = (size_t)e->model->config.n_vocab;
 	int32_t *blocks = xcalloc((size_t)n_blocks, sizeof(*blocks));
@@ -460,14 +483,14 @@ int engine_logits(struct engine *e, const int32_t *ids, int32_t n, const int32_t
 			goto out;
 		}
 	}
-	for (int32_t first = 0; first < n; first += e->plan.chunk_tokens) {
-		int32_t k = n - first < e->plan.chunk_tokens ? n - first : e->plan.chunk_tokens;
+	for (int32_t first = 0; first < n; first += e->base.plan.chunk_tokens) {
+		int32_t k = n - first < e->base.plan.chunk_tokens ? n - first : e->base.plan.chunk_tokens;
 		struct batch_seq seq = {.blocks = blocks, .n_tokens = k, .first_position = first};
 		struct batch batch = {.n_tokens = k, .tokens = ids + first, .positions = e->positions, .n_seqs = 1, .seqs = &seq, .logit_rows = e->logit_rows};
 
 		for (int32_t i = 0; i < k; i++)
 			e->positions[i] = first + i;
-		for (int32_t i = done; i < n_at && at[i] < first + k && batch.n_logits < e->plan.max_batch; i++)
+		for (int32_t i = done; i < n_at && at[i] < first + k && batch.n_logits < e->base.plan.max_batch; i++)
 			e->logit_rows[batch.n_logits++] = at[i] - first;
 		if (forward_run(e->forward, &batch, err) < 0)
 			goto out;
@@ -479,7 +502,7 @@ int engine_logits(struct engine *e, const int32_t *ids, int32_t n, const int32_t
 			memcpy(out + (size_t)done++ * width, row, width * sizeof(*row));
 		}
 	}
-	rc = done == n_at ? 0 : err_set(err, ERR_USAGE, "%d positions asked for, %d found: they must ascend, at most %d in a chunk", n_at, done, e->plan.max_batch);
+	rc = done == n_at ? 0 : err_set(err, ERR_USAGE, "%d positions asked for, %d found: they must ascend, at most %d in a chunk", n_at, done, e->base.plan.max_batch);
 out:
 	for (int32_t i = 0; i < n_have; i++)
 		kv_pool_unref(e->pool, blocks[i]);

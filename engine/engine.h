@@ -5,6 +5,8 @@
  * engine_step is one round: schedule, forward, sample, finish. Requests are admitted in the order in which they were submitted (the
  * caller submits those with a common prefix one after another); up to max_batch run at once as far as KV memory goes.
  * One thread calls; the engine has threads of its own inside a step.
+ *
+ * engine_open gives the one that runs a model; engine_fake.h has one for tests of whole jobs. How an engine is made: engine_ops.h.
  */
 #ifndef TOKENMILL_ENGINE_ENGINE_H
 #define TOKENMILL_ENGINE_ENGINE_H
@@ -44,7 +46,7 @@ struct engine_plan {
 struct engine *engine_open(const char *model_path, const struct text *text, const struct engine_options *o, struct err *err);
 void engine_close(struct engine *e);
 const struct engine_plan *engine_plan(const struct engine *e);
-const struct model *engine_model(const struct engine *e);
+const struct model *engine_model(const struct engine *e); /* only of what engine_open gave */
 
 enum finish_reason { FINISH_NONE = 0, FINISH_STOP = 1, FINISH_LENGTH = 2, FINISH_ABORT = 3, FINISH_ERROR = 4 };
 
@@ -94,7 +96,7 @@ struct engine_stats { /* since engine_open */
 };
 void engine_get_stats(const struct engine *e, struct engine_stats *s);
 
-/* For tests and bench, while nothing is running: logits after the tokens 0..at[i] of ids[0..n), for n_at ascending places (at most
+/* For tests and bench, only for what engine_open gave, while nothing is running: logits after the tokens 0..at[i] of ids[0..n), for n_at ascending places (at most
  * max_batch of them in a chunk). out [n_at, n_vocab]. */
 int engine_logits(struct engine *e, const int32_t *ids, int32_t n, const int32_t *at, int32_t n_at, float *out, struct err *err);
 

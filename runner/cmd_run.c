@@ -19,11 +19,11 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/workers.h"
-#include "engine/model/model.h"
 #include "queue/attempt.h"
 #include "queue/claim.h"
 #include "queue/job.h"
 #include "runner/commands.h"
+#include "runner/engine_choice.h"
 #include "runner/input.h"
 #include "runner/plan_rows.h"
 #include "runner/prompt.h"
@@ -33,7 +33,7 @@
 #include "runner/work.h"
 
 struct run_options {
-	const char *model, *output, *defaults, *name, *date;
+	const char *model, *engine, *output, *defaults, *name, *date;
 	int math, kv_type, no_prefix_cache, strict, quiet, progress;
 	size_t memory;
 	int64_t threads, max_batch, chunk, seed, max_bad_rows, context;
@@ -44,6 +44,8 @@ struct run_options {
 #define RUN_FIELD(name) offsetof(struct run_options, name)
 static const struct option_spec run_options[] = {
     {"model", 'm', OPTION_STRING, RUN_FIELD(model), "MODEL", "the model: .gguf file or Hugging Face directory", 0, 0, NULL},
+    {"engine", 0, OPTION_STRING, RUN_FIELD(engine), "cpu|fake[:...]", "what generates: cpu, or fake for tests, see above (default cpu)", 0,
+     0, NULL},
     {"output", 'o', OPTION_STRING, RUN_FIELD(output), "OUT", "job directory: results.jsonl, errors.jsonl, usage.json", 0, 0,
      NULL},
     {"math", 0, OPTION_CHOICE, RUN_FIELD(math), "f32|fast", "arithmetic (default fast)", 0, 0, "fast|f32"},
@@ -89,6 +91,7 @@ struct run {
 	struct job_setup setup; /* what is asked for; the rest is filled in from the job or the model */
 	char setup_hash[SHA256_HEX_BYTES];
 	yyjson_doc *defaults;
+	struct engine_choice choice;
 	struct text *text;
 	struct engine *engine;
 	struct job *job;
@@ -140,18 +143,11 @@ static int read_setup(struct run *r, struct err *err)
 {
 	struct job_setup *s = &r->setup;
 	const struct run_options *o = r->o;
-	struct model *model = model_open(s->model_path, err);
 
-	if (!model)
+	if (o->name)
+		s->model_name = xstrdup(o->name);
+	if (engine_choice_identify(&r->choice, s, &r->text, &r->rules.n_vocab, err) < 0)
 		return -1;
-	s->model_fingerprint = xstrdup(model->fingerprint);
-	r->rules.n_vocab = model->config.n_vocab;
-	model_free(model);
-	r->text = text_open(s->model_path, err);
-	if (!r->text)
-		return -1;
-	s->text_fingerprint = xstrdup(r->text->fingerprint);
-	s->model_name = o->name ? xstrdup(o->name) : command_model_name(s->model_path);
 	s->math = o->math ? o->math : MATH_FAST;
 	s->kv_type = o->kv_type ? o->kv_type : KV_F16;
 	s->seed = o->seed < 0 ? 0 : (uint64_t)o->seed;
@@ -194,7 +190,7 @@ static int open_engine(struct run *r, struct err *err)
 	int32_t limit = r->text->n_context;
 	int rc = 0;
 
-	r->engine = engine_open(r->setup.model_path, r->text, &eo, err);
+	r->engine = engine_choice_open(&r->choice, r->setup.model_path, r->text, &eo, err);
 	if (!r->engine)
 		return -1;
 	p = engine_plan(r->engine);
@@ -211,7 +207,8 @@ static int open_engine(struct run *r, struct err *err)
 	}
 	command_describe_plan(p, r->setup.kv_type, r->setup.math, &first, &second);
 	log_info("%s: %s", r->setup.model_name, first.data);
-	log_info("%s", second.data);
+	if (p->total_bytes)
+		log_info("%s", second.data);
 	buf_release(&first);
 	buf_release(&second);
 	return rc;
@@ -261,7 +258,7 @@ static int plan(struct run *r, struct err *err)
 	if (plan_rows(p, &r->files, &po, &spec.inputs, &t, err) < 0) {
 		job_plan_abort(p);
 	} else {
-		spec.setup.model_path = absolute_path(r->setup.model_path);
+		spec.setup.model_path = r->setup.model_path ? absolute_path(r->setup.model_path) : xstrdup(""); /* the fake needs none */
 		spec_write(&spec, &text);
 		free(spec.setup.model_path);
 		rc = job_plan_commit(p, text.data, 0, err);
@@ -506,6 +503,8 @@ static int resume(struct run *r, int *merged, struct err *err)
 		goto out;
 	if (!r->setup.model_path)
 		r->setup.model_path = xstrdup(there.setup.model_path);
+	if (!r->o->engine && !r->files.n && engine_choice_of_job(&r->choice, there.setup.model_fingerprint, err) < 0)
+		goto out;
 	if (read_setup(r, err) < 0) {
 		if (!r->o->model)
 			err_context(err, "the model of %s (if it has moved, name its place with --model)", r->o->output);
@@ -590,13 +589,16 @@ static int run_run(const void *options, char **args, int n_args, struct err *err
 {
 	struct run_options o = *(const struct run_options *)options;
 	struct run r = {.o = &o, .start_s = clock_seconds(), .files.output = o.output};
-	int rc;
+	int rc, needs_model;
 
 	if (!o.output || !*o.output)
 		return err_set(err, ERR_USAGE, "-o OUT is missing: the directory for the results");
-	if (!o.model && !n_args && (rc = job_is_planned(o.output, err)) <= 0)
+	if (engine_choice_read(&r.choice, o.engine, err) < 0)
+		return -1;
+	needs_model = !o.model && r.choice.kind != ENGINE_FAKE;
+	if (needs_model && !n_args && (rc = job_is_planned(o.output, err)) <= 0)
 		return rc < 0 ? -1 : err_set(err, ERR_USAGE, "--model MODEL is missing: %s is not a job yet", o.output);
-	if ((o.model && !*o.model) || (!o.model && n_args))
+	if ((o.model && !*o.model) || (needs_model && n_args))
 		return err_set(err, ERR_USAGE, "--model MODEL is missing");
 	if (o.strict && o.max_bad_rows > 0)
 		return err_set(err, ERR_USAGE, "--strict and --max-bad-rows contradict each other");
@@ -626,7 +628,9 @@ const struct command command_run = {
     "IN is a file, a pattern, a directory or - (standard input): JSON lines, also in .gz, .zst, .bz2, .xz or tar. Rows are in "
     "the OpenAI\n"
     "batch format, or plain: {\"prompt\": ...} or {\"messages\": [...]} with any parameters.\n"
-    "A run that was stopped goes on when the same command is given again; `tokenmill run -o OUT` alone does it too.",
+    "A run that was stopped goes on when the same command is given again; `tokenmill run -o OUT` alone does it too.\n\n"
+    "--engine fake runs no model: its answers are words drawn by chance, for tests of everything else. Without --model each\n"
+    "byte is a token; with it, that model's tokenizer and template are used. After a colon, with commas between them:\n" FAKE_OPTIONS_HELP,
     run_options,
     sizeof(struct run_options),
     init_options,

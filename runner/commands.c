@@ -41,9 +41,11 @@ static void add_bytes(struct buf *b, size_t n)
 void command_describe_plan(const struct engine_plan *p, enum kv_type kv, enum engine_math math, struct buf *first,
                            struct buf *second)
 {
-	buf_addf(first, "%s %s, %d threads, %s arithmetic; up to %d sequences and %d tokens in a step, context %d tokens",
-	         p->backend, p->isa ? p->isa : "", p->n_threads, spec_math_name(math), p->max_batch, p->chunk_tokens,
-	         p->max_context);
+	if (p->isa)
+		buf_addf(first, "%s %s, %d threads, %s arithmetic; ", p->backend, p->isa, p->n_threads, spec_math_name(math));
+	else
+		buf_addf(first, "%s engine; ", p->backend);
+	buf_addf(first, "up to %d sequences and %d tokens in a step, context %d tokens", p->max_batch, p->chunk_tokens, p->max_context);
 	add_bytes(second, p->total_bytes);
 	buf_adds(second, " of memory: weights ");
 	add_bytes(second, p->weight_bytes);

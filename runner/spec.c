@@ -15,6 +15,11 @@ enum { SPEC_VERSION = 1 };
 static const char *const math_names[] = {"?", "fast", "f32"};
 static const char *const kv_names[] = {"?", "f16", "bf16", "f32"};
 
+int setup_is_fake(const char *model_fingerprint)
+{
+	return strncmp(model_fingerprint, SETUP_FAKE_PREFIX, strlen(SETUP_FAKE_PREFIX)) == 0;
+}
+
 const char *spec_math_name(int math)
 {
 	return math >= 1 && math <= 2 ? math_names[math] : "?";
@@ -218,7 +223,12 @@ int setup_compare(const struct job_setup *there, const struct job_setup *asked, 
 {
 	struct buf b = {0};
 
-	if (strcmp(there->model_fingerprint, asked->model_fingerprint) != 0)
+	if (strcmp(there->model_fingerprint, asked->model_fingerprint) != 0 &&
+	    (setup_is_fake(there->model_fingerprint) || setup_is_fake(asked->model_fingerprint)))
+		differs(&b, "--engine differs (the job was begun with %s, asked for %s)",
+		        setup_is_fake(there->model_fingerprint) ? there->model_fingerprint : there->model_path,
+		        setup_is_fake(asked->model_fingerprint) ? asked->model_fingerprint : asked->model_path);
+	else if (strcmp(there->model_fingerprint, asked->model_fingerprint) != 0)
 		differs(&b, "the model differs (the job has %s with weights %.12s, asked for %s with weights %.12s)", there->model_path,
 		        there->model_fingerprint, asked->model_path, asked->model_fingerprint);
 	else if (strcmp(there->text_fingerprint, asked->text_fingerprint) != 0)

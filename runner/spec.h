@@ -18,7 +18,8 @@
 struct job_setup {    /* strings owned; zero-initialise, setup_release */
 	char *model_path; /* where the model was; may move, is not compared */
 	char *model_name; /* for answers to rows that name no model */
-	char *model_fingerprint, *text_fingerprint;
+	char *model_fingerprint; /* of the weights; of a fake engine (engine_choice.h) "fake:" and the options that change bytes */
+	char *text_fingerprint;
 	int math, kv_type; /* enum engine_math, enum kv_type */
 	uint64_t seed;
 	int32_t n_context;  /* longest prompt + output */
@@ -26,6 +27,8 @@ struct job_setup {    /* strings owned; zero-initialise, setup_release */
 	char *defaults;     /* canonical JSON object, "{}" for none */
 };
 void setup_release(struct job_setup *s);
+#define SETUP_FAKE_PREFIX "fake:"
+int setup_is_fake(const char *model_fingerprint);
 void setup_hash(const struct job_setup *s, char hex[SHA256_HEX_BYTES]);
 
 struct job_input {

@@ -124,7 +124,9 @@ static int finish(struct text *t, struct sha256 *h, struct err *err)
 	return 0;
 }
 
-struct text *text_open(const char *path, struct err *err)
+/* read: 0 or -1 and *err. */
+static struct text *open_with(int (*read)(struct text *t, const char *path, struct sha256 *h, struct err *err), const char *path,
+                              struct err *err)
 {
 	struct text *t = xcalloc(1, sizeof(*t));
 	struct sha256 *h = sha256_new();
@@ -133,7 +135,7 @@ struct text *text_open(const char *path, struct err *err)
 	t->bos_id = t->eos_id = -1;
 	t->default_temperature = t->default_top_p = NAN;
 	t->default_top_k = -1;
-	rc = file_is_dir(path) ? text_read_directory(t, path, h, err) : text_read_gguf(t, path, h, err);
+	rc = read(t, path, h, err);
 	if (rc == 0)
 		rc = finish(t, h, err);
 	sha256_finish(h, t->fingerprint);
@@ -142,6 +144,16 @@ struct text *text_open(const char *path, struct err *err)
 		return NULL;
 	}
 	return t;
+}
+
+struct text *text_open(const char *path, struct err *err)
+{
+	return open_with(file_is_dir(path) ? text_read_directory : text_read_gguf, path, err);
+}
+
+struct text *text_open_bytes(struct err *err)
+{
+	return open_with(text_read_bytes, "bytes", err);
 }
 
 void text_free(struct text *t)

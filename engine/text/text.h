@@ -41,6 +41,11 @@ struct text {
 
 /* path: directory or .gguf file. The caller frees. NULL and *err (ERR_MODEL) on failure. */
 struct text *text_open(const char *path, struct err *err);
+/* The smallest text side there can be, for engines without a model and for tests: each byte is a token with its own number, there
+ * is one special token <|end|>, and the chat template is [role]content for each message and [assistant]. So ids and text can be
+ * worked out by hand. */
+enum { TEXT_BYTES_END = 256, TEXT_BYTES_N_VOCAB = 257, TEXT_BYTES_N_CONTEXT = 32768 };
+struct text *text_open_bytes(struct err *err);
 void text_free(struct text *t);
 
 /* Render messages as the model's chat prompt, as transformers' apply_chat_template (5.x) does: members of a message that are

@@ -1,4 +1,4 @@
-/* text_private.h: what text.c shares with the readers of the two kinds of model. */
+/* text_private.h: what text.c shares with the readers of models. */
 #ifndef TOKENMILL_ENGINE_TEXT_PRIVATE_H
 #define TOKENMILL_ENGINE_TEXT_PRIVATE_H
 
@@ -13,6 +13,8 @@
  * -1 and *err on failure; t is then released by the caller. */
 int text_read_directory(struct text *t, const char *path, struct sha256 *h, struct err *err);
 int text_read_gguf(struct text *t, const char *path, struct sha256 *h, struct err *err);
+/* The same for text_open_bytes; path is not looked at. */
+int text_read_bytes(struct text *t, const char *path, struct sha256 *h, struct err *err);
 
 /* The first value of a name stays. */
 void text_name_token(struct text *t, const char *name, const char *token, size_t n);

@@ -1,16 +1,16 @@
 /* Output lines, byte for byte where it matters. scripts/check-openai.py holds whole runs against the official client. */
 #include "tests/check.h"
 
+#include "base/json.h"
 #include "runner/output.h"
 #include "runner/partial.h"
-#include "tests/runner/byte_text.h"
 
 static struct text *text;
 static struct output_rules rules;
 
 static struct row_request parse(const char *line)
 {
-	static const struct row_rules row_rules = {.n_vocab = BYTE_TEXT_VOCAB};
+	static const struct row_rules row_rules = {.n_vocab = TEXT_BYTES_N_VOCAB};
 	struct row_request r;
 	struct row_fault f;
 
@@ -42,9 +42,9 @@ static char *body(const char *row, const struct sample_result *samples)
 
 TEST(plain_answers)
 {
-	int32_t tokens[] = {'h', 'i', BYTE_TEXT_END};
+	int32_t tokens[] = {'h', 'i', TEXT_BYTES_END};
 	struct sample_result s = {
-	    .reason = FINISH_STOP, .text = "hi", .n_text = 2, .tokens = tokens, .n_tokens = 3, .stop_id = BYTE_TEXT_END};
+	    .reason = FINISH_STOP, .text = "hi", .n_text = 2, .tokens = tokens, .n_tokens = 3, .stop_id = TEXT_BYTES_END};
 	char *got;
 
 	got = body("{\"prompt\":\"a\"}", &s);
@@ -71,17 +71,17 @@ TEST(plain_answers)
 /* "é" is two tokens: neither is text. The chat form shows U+FFFD and the bytes, the other form names the bytes. */
 TEST(logprobs)
 {
-	int32_t tokens[] = {'h', 0xC3, 0xA9, BYTE_TEXT_END};
+	int32_t tokens[] = {'h', 0xC3, 0xA9, TEXT_BYTES_END};
 	struct token_logprob lp[] = {{'h', -0.5f},   {'h', -0.5f},        {0xC3, -1.25f}, {0xC3, -0.1f},
 	                             {'x', -0.01f},  {0xA9, -INFINITY},   {0xA9, 0},      {0xA9, 0},
-	                             {'\"', -3e-5f}, {BYTE_TEXT_END, -1}, {'a', -1},      {'b', -1}};
+	                             {'\"', -3e-5f}, {TEXT_BYTES_END, -1}, {'a', -1},      {'b', -1}};
 	struct sample_result s = {.reason = FINISH_STOP,
 	                          .text = "h\xC3\xA9",
 	                          .n_text = 3,
 	                          .tokens = tokens,
 	                          .n_tokens = 4,
 	                          .logprobs = lp,
-	                          .stop_id = BYTE_TEXT_END};
+	                          .stop_id = TEXT_BYTES_END};
 	char *got = body("{\"prompt\":\"a\",\"logprobs\":2}", &s);
 
 	CHECK(strstr(got, "\"logprobs\":{\"tokens\":[\"h\",\"bytes:\\\\xc3\",\"bytes:\\\\xa9\"],\"token_logprobs\":[-0.5,-0.1,0.0],"
@@ -102,8 +102,8 @@ TEST(logprobs)
 /* A token that ended the answer and is part of the text is part of the log-probabilities; one that the text hides is not. */
 TEST(included_stop_token)
 {
-	int32_t tokens[] = {'h', '!'}, special[] = {'h', BYTE_TEXT_END};
-	struct token_logprob lp[] = {{'h', -1}, {'!', -2}}, special_lp[] = {{'h', -1}, {BYTE_TEXT_END, -2}};
+	int32_t tokens[] = {'h', '!'}, special[] = {'h', TEXT_BYTES_END};
+	struct token_logprob lp[] = {{'h', -1}, {'!', -2}}, special_lp[] = {{'h', -1}, {TEXT_BYTES_END, -2}};
 	struct sample_result s = {
 	    .reason = FINISH_STOP, .text = "h!", .n_text = 2, .tokens = tokens, .n_tokens = 2, .logprobs = lp, .stop_id = '!'};
 	char *got = body("{\"prompt\":\"a\",\"logprobs\":0,\"stop_token_ids\":[33],\"include_stop_str_in_output\":true}", &s);
@@ -116,7 +116,7 @@ TEST(included_stop_token)
 	                           .tokens = special,
 	                           .n_tokens = 2,
 	                           .logprobs = special_lp,
-	                           .stop_id = BYTE_TEXT_END};
+	                           .stop_id = TEXT_BYTES_END};
 	got = body("{\"prompt\":\"a\",\"logprobs\":0,\"include_stop_str_in_output\":true}", &s);
 	CHECK(strstr(got, "\"tokens\":[\"h\"],") != NULL);
 	free(got);
@@ -228,21 +228,21 @@ TEST(partial_state)
 	struct buf b = {0};
 
 	partial_write(&b, s, 2, 2);
-	CHECK_INT(partial_read(b.data, b.len, got, 2, 2, BYTE_TEXT_VOCAB), 0);
+	CHECK_INT(partial_read(b.data, b.len, got, 2, 2, TEXT_BYTES_N_VOCAB), 0);
 	CHECK(same_sample(&s[0], &got[0], 2) && same_sample(&s[1], &got[1], 2));
 	sample_result_release(&got[0]);
 	sample_result_release(&got[1]);
-	CHECK_INT(partial_read(b.data, b.len, got, 1, 2, BYTE_TEXT_VOCAB), -1);
-	CHECK_INT(partial_read(b.data, b.len, got, 2, 3, BYTE_TEXT_VOCAB), -1);
+	CHECK_INT(partial_read(b.data, b.len, got, 1, 2, TEXT_BYTES_N_VOCAB), -1);
+	CHECK_INT(partial_read(b.data, b.len, got, 2, 3, TEXT_BYTES_N_VOCAB), -1);
 	CHECK_INT(partial_read(b.data, b.len, got, 2, 2, 'b'), -1);
 	for (size_t n = 0; n < b.len; n++)
-		CHECK_INT(partial_read(b.data, n, got, 2, 2, BYTE_TEXT_VOCAB), -1);
+		CHECK_INT(partial_read(b.data, n, got, 2, 2, TEXT_BYTES_N_VOCAB), -1);
 	for (size_t i = 0; i < b.len * 8; i++) {
 		b.data[i / 8] ^= (char)(1 << (i % 8));
-		if (partial_read(b.data, b.len, got, 2, 2, BYTE_TEXT_VOCAB) == 0) {
+		if (partial_read(b.data, b.len, got, 2, 2, TEXT_BYTES_N_VOCAB) == 0) {
 			for (int k = 0; k < 2; k++) {
 				for (size_t t = 0; t < got[k].n_tokens; t++)
-					CHECK(got[k].tokens[t] >= 0 && got[k].tokens[t] < BYTE_TEXT_VOCAB);
+					CHECK(got[k].tokens[t] >= 0 && got[k].tokens[t] < TEXT_BYTES_N_VOCAB);
 				sample_result_release(&got[k]);
 			}
 		}
@@ -274,7 +274,7 @@ int main(void)
 {
 	struct err err = {0};
 
-	text = byte_text_new(&err);
+	text = text_open_bytes(&err);
 	CHECK_STR(err.msg, "");
 	rules = (struct output_rules){.model = "served",
 	                              .setup = "0123456789012345678901234567890123456789012345678901234567890123",
@@ -287,10 +287,7 @@ int main(void)
 	RUN(faults);
 	RUN(ids);
 	RUN(partial_state);
-	tokenizer_free(text->tokenizer);
-	template_free(text->chat_template);
-	free(text->template_source);
-	free(text);
+	text_free(text);
 	RUN(reasoning);
 	return TEST_RESULT();
 }

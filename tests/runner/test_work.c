@@ -1,5 +1,4 @@
-/* The whole way from lines to merged files with a fake engine in the real one's place (it defines the same functions, so the
- * linker takes these): planning, worker loop, partial tokens, publish, merge. Its tokens are a function of (seed, key, sample,
+/* The whole way from lines to merged files with an engine of this test's own in the real one's place (engine_ops.h): planning, worker loop, partial tokens, publish, merge. Its tokens are a function of (seed, key, sample,
  * position), so every answer can be worked out, and an attempt that goes on from partial tokens is checked token by token.
  *
  * Processes are forked that end themselves in the middle of a step, or get SIGTERM; in the end the merged files must be the
@@ -13,12 +12,13 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "engine/engine_ops.h"
 #include "runner/plan_rows.h"
 #include "runner/signals.h"
 #include "runner/work.h"
-#include "tests/runner/byte_text.h"
 
 /* ---- the fake engine ---- */
 
@@ -31,9 +31,8 @@ struct fake_request {
 	struct fake_request *next;
 };
 
-struct engine {
-	struct engine_plan plan;
-	struct engine_stats stats;
+struct fake_engine {
+	struct engine base; /* first: ops, plan */
 	struct fake_request *running, *waiting, **waiting_end;
 	size_t n_running, n_waiting;
 	int tokens_per_step;
@@ -63,12 +62,15 @@ static struct token_logprob fake_logprob(const struct sampling *s, size_t positi
 	                              -(float)(k + position % 7) / 3};
 }
 
-static struct engine *fake_new(int max_batch, int tokens_per_step)
-{
-	struct engine *e = xcalloc(1, sizeof(*e));
+static const struct engine_ops fake_ops;
 
-	e->plan.max_batch = max_batch;
-	e->plan.max_context = 4096;
+static struct fake_engine *fake_new(int max_batch, int tokens_per_step)
+{
+	struct fake_engine *e = xcalloc(1, sizeof(*e));
+
+	e->base.ops = &fake_ops;
+	e->base.plan.max_batch = max_batch;
+	e->base.plan.max_context = 4096;
 	e->tokens_per_step = tokens_per_step;
 	e->waiting_end = &e->waiting;
 	e->steps_to_live = -1;
@@ -82,7 +84,7 @@ static void fake_request_free(struct fake_request *r)
 	free(r);
 }
 
-static void fake_free(struct engine *e)
+static void fake_free(struct fake_engine *e)
 {
 	for (struct fake_request *r = e->running, *next; r; r = next) {
 		next = r->next;
@@ -95,24 +97,19 @@ static void fake_free(struct engine *e)
 	free(e);
 }
 
-const struct engine_plan *engine_plan(const struct engine *e)
+static size_t fake_n_waiting(const struct engine *e)
 {
-	return &e->plan;
+	return ((const struct fake_engine *)e)->n_waiting;
 }
 
-size_t engine_n_waiting(const struct engine *e)
+static size_t fake_n_running(const struct engine *e)
 {
-	return e->n_waiting;
+	return ((const struct fake_engine *)e)->n_running;
 }
 
-size_t engine_n_running(const struct engine *e)
+static void fake_get_stats(const struct engine *e, struct engine_stats *s)
 {
-	return e->n_running;
-}
-
-void engine_get_stats(const struct engine *e, struct engine_stats *s)
-{
-	*s = e->stats;
+	*s = (struct engine_stats){0};
 }
 
 static size_t width_of(const struct fake_request *r)
@@ -129,8 +126,9 @@ static void fake_generate(struct fake_request *r, size_t position)
 		r->logprobs[position * width + k] = fake_logprob(&r->q.sampling, position, k);
 }
 
-int engine_submit(struct engine *e, const struct engine_request *q, struct err *err)
+static int fake_submit(struct engine *engine, const struct engine_request *q, struct err *err)
 {
+	struct fake_engine *e = (struct fake_engine *)engine;
 	struct fake_request *r;
 
 	if (q->prompt[0] == '!')
@@ -178,8 +176,9 @@ static struct engine_result fake_result(const struct fake_request *r, enum finis
 	                              .error = reason == FINISH_ERROR ? "the fake engine broke on it" : NULL};
 }
 
-long engine_step(struct engine *e, engine_result_fn fn, void *arg, struct err *err)
+static long fake_step(struct engine *engine, engine_result_fn fn, void *arg, struct err *err)
 {
+	struct fake_engine *e = (struct fake_engine *)engine;
 	struct engine_result result;
 	struct buf out = {0};
 
@@ -188,7 +187,7 @@ long engine_step(struct engine *e, engine_result_fn fn, void *arg, struct err *e
 			_exit(9);
 		raise(e->end_by);
 	}
-	while (e->waiting && e->n_running < (size_t)e->plan.max_batch) {
+	while (e->waiting && e->n_running < (size_t)e->base.plan.max_batch) {
 		struct fake_request *r = e->waiting;
 
 		e->waiting = r->next;
@@ -216,8 +215,9 @@ long engine_step(struct engine *e, engine_result_fn fn, void *arg, struct err *e
 	return (long)(e->n_running + e->n_waiting);
 }
 
-void engine_each_running(struct engine *e, engine_result_fn fn, void *arg)
+static void fake_each_running(struct engine *engine, engine_result_fn fn, void *arg)
 {
+	struct fake_engine *e = (struct fake_engine *)engine;
 	struct buf out = {0};
 
 	for (struct fake_request *r = e->running; r; r = r->next) {
@@ -228,9 +228,18 @@ void engine_each_running(struct engine *e, engine_result_fn fn, void *arg)
 	buf_release(&out);
 }
 
+static const struct engine_ops fake_ops = {
+    .submit = fake_submit,
+    .step = fake_step,
+    .n_waiting = fake_n_waiting,
+    .n_running = fake_n_running,
+    .each_running = fake_each_running,
+    .get_stats = fake_get_stats,
+};
+
 /* ---- a job ---- */
 
-static struct row_rules row_rules = {.n_vocab = BYTE_TEXT_VOCAB, .seed = 5};
+static struct row_rules row_rules = {.n_vocab = TEXT_BYTES_N_VOCAB, .seed = 5};
 static struct output_rules output_rules;
 
 static int plan(const char *dir, const char *input, int64_t rows_per_shard, int n_threads, struct plan_totals *totals,
@@ -257,12 +266,12 @@ static int plan(const char *dir, const char *input, int64_t rows_per_shard, int 
 }
 
 /* One attempt. 0 when the job is merged. */
-static int attempt(const char *dir, struct engine *e, double publish_s, struct work_totals *t, struct err *err)
+static int attempt(const char *dir, struct fake_engine *e, double publish_s, struct work_totals *t, struct err *err)
 {
 	struct job_worker worker = {.index = 0, .attempt = "test"};
 	struct progress progress;
 	struct work_options o = {.worker = &worker,
-	                         .engine = e,
+	                         .engine = &e->base,
 	                         .text = text,
 	                         .rules = &row_rules,
 	                         .output = &output_rules,
@@ -339,7 +348,7 @@ static char *results, *errors; /* of the undisturbed run */
 
 TEST(undisturbed_run)
 {
-	struct engine *e = fake_new(16, 4);
+	struct fake_engine *e = fake_new(16, 4);
 	struct work_totals t = {0};
 	struct plan_totals planned = {0};
 	struct err err = {0};
@@ -415,7 +424,7 @@ TEST(shapes_do_not_matter)
 	} cases[] = {{1, 4, 1, 1}, {7, 1, 9, 3}, {400, 64, 2, 2}, {33, 5, 50, 1}};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-		struct engine *e = fake_new(cases[i].batch, cases[i].per_step);
+		struct fake_engine *e = fake_new(cases[i].batch, cases[i].per_step);
 		struct work_totals t = {0};
 		struct plan_totals planned = {0};
 		struct err err = {0};
@@ -439,7 +448,7 @@ static int attempt_in_child(const char *dir, long steps, int end_by, double publ
 	fflush(stdout);
 	pid = fork();
 	if (pid == 0) {
-		struct engine *e = fake_new(8, 3);
+		struct fake_engine *e = fake_new(8, 3);
 		struct work_totals t = {0};
 		struct err err = {0};
 
@@ -503,7 +512,7 @@ TEST(drain_loses_no_token)
 {
 	struct plan_totals planned = {0};
 	struct err err = {0};
-	struct engine *whole = fake_new(8, 3);
+	struct fake_engine *whole = fake_new(8, 3);
 	uint64_t n = 0;
 	struct work_totals t = {0};
 
@@ -512,7 +521,7 @@ TEST(drain_loses_no_token)
 	CHECK_INT(plan("twice", "in.jsonl", 60, 2, &planned, &err), 0);
 	signals_install();
 	for (int i = 0; i < 3; i++) {
-		struct engine *e = fake_new(8, 3);
+		struct fake_engine *e = fake_new(8, 3);
 
 		err_clear(&err);
 		e->steps_to_live = i < 2 ? 150 : -1;
@@ -534,7 +543,7 @@ TEST(many_rows)
 	enum { N = 20000 };
 	struct buf b = {0};
 	struct err err = {0};
-	struct engine *e = fake_new(256, 16);
+	struct fake_engine *e = fake_new(256, 16);
 	struct plan_totals planned = {0};
 	struct work_totals t = {0};
 	double start, planned_s;
@@ -590,7 +599,7 @@ int main(void)
 {
 	struct err err = {0};
 
-	text = byte_text_new(&err);
+	text = text_open_bytes(&err);
 	CHECK_STR(err.msg, "");
 	output_rules = (struct output_rules){.model = "fake",
 	                                     .setup = "0123456789012345678901234567890123456789012345678901234567890123",
@@ -607,9 +616,6 @@ int main(void)
 	RUN(prefix_keys);
 	free(results);
 	free(errors);
-	tokenizer_free(text->tokenizer);
-	template_free(text->chat_template);
-	free(text->template_source);
-	free(text);
+	text_free(text);
 	return TEST_RESULT();
 }
