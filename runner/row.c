@@ -261,7 +261,7 @@ void row_tags(const struct row_request *r, struct buf *out)
 		body = root;
 	user = yyjson_obj_get(body, "user");
 	metadata = yyjson_obj_get(body, "metadata");
-	if (!json_depth_within(root, ROW_MAX_DEPTH) || (!yyjson_is_str(user) && yyjson_obj_size(metadata) == 0))
+	if (!root || !json_depth_within(root, ROW_MAX_DEPTH) || (!yyjson_is_str(user) && yyjson_obj_size(metadata) == 0))
 		return;
 	tags = yyjson_mut_doc_new(NULL);
 	yyjson_mut_doc_set_root(tags, yyjson_mut_obj(tags));
