@@ -124,6 +124,8 @@
 	"CREATE TABLE shard_total(shard INTEGER PRIMARY KEY, n_rows INTEGER NOT NULL, n_failed INTEGER NOT NULL,"              \
 	" prompt_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL,"                     \
 	" reasoning_tokens INTEGER NOT NULL, recomputed_tokens INTEGER NOT NULL);"                                             \
+	"CREATE TABLE claim(shard INTEGER NOT NULL, epoch INTEGER NOT NULL, attempt TEXT NOT NULL,"                            \
+	" PRIMARY KEY(shard, epoch)) WITHOUT ROWID;"                                                                           \
 	"CREATE TABLE attempt(id TEXT PRIMARY KEY, worker INTEGER NOT NULL, host TEXT NOT NULL, node_type TEXT NOT NULL,"      \
 	" started_unix_ms INTEGER NOT NULL, updated_unix_ms INTEGER NOT NULL, wall_s REAL NOT NULL, load_s REAL NOT NULL,"     \
 	" busy_s REAL NOT NULL, publish_s REAL NOT NULL, rows INTEGER NOT NULL, rows_failed INTEGER NOT NULL,"                 \
