@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/workers.h"
+#include "jobs/speed.h"
 #include "queue/attempt.h"
 #include "queue/claim.h"
 #include "queue/job.h"
@@ -236,6 +237,30 @@ static int merge(struct run *r, struct err *err)
 	return rc;
 }
 
+/* What this run says about the speed of the model here, for the next plan. */
+static void learn_speed(struct run *r)
+{
+	const struct engine_plan *p = engine_plan(r->engine);
+	const struct job_setup *setup = &r->prepared.setup;
+	char *machine = speed_machine();
+	struct speed_key key = {setup->model_fingerprint, spec_math_name(setup->math), spec_kv_name(setup->kv_type), machine, p->n_threads};
+	struct speed_run run = {.n_rows = r->totals.n_samples,
+	                        .batch = p->max_batch,
+	                        .chunk_tokens = p->chunk_tokens,
+	                        .lengths = &r->totals.lengths};
+	struct engine_stats s;
+
+	engine_get_stats(r->engine, &s);
+	run.busy_s = s.busy_s;
+	run.n_steps = (int64_t)s.n_steps;
+	run.prompt_tokens = (int64_t)s.prompt_tokens;
+	run.cached_tokens = (int64_t)s.cached_tokens;
+	run.computed_tokens = (int64_t)s.computed_tokens;
+	run.output_tokens = (int64_t)s.output_tokens;
+	speed_learn_stored(&key, &run);
+	free(machine);
+}
+
 /* ---- the run ---- */
 
 static int work(struct run *r, struct err *err)
@@ -266,8 +291,11 @@ static int work(struct run *r, struct err *err)
 	tell_attempt(r, ATTEMPT_RUNNING, NULL);
 	rc = work_run(&wo, &r->totals, err);
 	tell_attempt(r, ATTEMPT_ENDED, err);
-	if (rc == 0 || err->code == ERR_DRAINED)
+	if (rc == 0 || err->code == ERR_DRAINED) {
 		summarize(r, clock_seconds() - r->start_s);
+		if (r->prepared.choice.kind == ENGINE_CPU)
+			learn_speed(r);
+	}
 	return rc;
 }
 

@@ -97,9 +97,12 @@ int engine_choice_forecast(const struct engine_choice *c, const char *model_path
 		rc = model ? engine_forecast(model, o, out, err) : -1;
 		model_free(model);
 	} else {
-		/* It loads nothing: opening it tells. */
-		struct engine *e = engine_choice_open(c, model_path, text, o, err);
+		/* Opening it tells. */
+		struct engine_choice quick = *c;
+		struct engine *e;
 
+		quick.fake.load_s = 0;
+		e = engine_choice_open(&quick, model_path, text, o, err);
 		rc = e ? 0 : -1;
 		if (e)
 			*out = *engine_plan(e);

@@ -369,7 +369,6 @@ TEST(forecast_is_what_open_decides)
 	for (int i = 0; i < 4; i++) {
 		struct err err = {0};
 		struct engine_options o = {.kv_type = types[i % 2], .memory_bytes = i < 2 ? 0 : (size_t)90 << 20, .n_threads = 2, .max_batch = 40 * i};
-		struct text *text = text_open(model_path, &err);
 		struct model *model = model_open(model_path, &err);
 		struct engine_plan forecast;
 		struct engine *e;
@@ -391,7 +390,6 @@ TEST(forecast_is_what_open_decides)
 		}
 		engine_close(e);
 		model_free(model);
-		text_free(text);
 	}
 }
 
