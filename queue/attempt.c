@@ -29,12 +29,12 @@ static const struct {
 };
 #define N_MEMBERS (sizeof(members) / sizeof(members[0]))
 
-/* "0003-ATTEMPT.json"; what an id may hold beside letters, digits and -_. becomes _. malloc'd. */
-static char *attempt_name(const struct attempt *a)
+/* What an id may hold beside letters, digits and -_. becomes _. */
+char *attempt_file_name(int worker, const char *id)
 {
-	char *name = path_format("events/%04d-%s.json", a->worker, a->id);
+	char *name = path_format("%04d-%s.json", worker, id);
 
-	for (char *s = name + strlen("events/"); *s; s++)
+	for (char *s = name; *s; s++)
 		if (!isalnum((unsigned char)*s) && !strchr("-_.", *s))
 			*s = '_';
 	return name;
@@ -43,7 +43,7 @@ static char *attempt_name(const struct attempt *a)
 int attempt_write(struct store *s, const struct attempt *a, struct err *err)
 {
 	struct buf b = {0};
-	char *name = attempt_name(a);
+	char *file = attempt_file_name(a->worker, a->id), *name = path_format("events/%s", file);
 	int rc;
 
 	buf_adds(&b, "{\"format\":1,\"attempt\":");
@@ -64,6 +64,7 @@ int attempt_write(struct store *s, const struct attempt *a, struct err *err)
 	rc = store_put(s, name, b.data, b.len, err);
 	buf_release(&b);
 	free(name);
+	free(file);
 	return rc;
 }
 

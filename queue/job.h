@@ -9,6 +9,7 @@
  *       shards/00012/input.jsonl.zst   the shard's rows, in the order in which they should run
  *       shards/00012/claim-0001        exclusive (link(2)): worker index, host, boot id, pid, time
  *       shards/00012/seg-0001-000003.db finished rows and partial tokens that epoch 1 published, immutable
+ *       shards/00012/release-0001      epoch 1's worker ended and gives the shard back: others need not wait for signs of its death
  *       shards/00012/done              all rows of the shard have a result: names the segments that hold them
  *       merged/                        results.jsonl, errors.jsonl, usage.json, manifest.json: renamed into place as one
  *       results.jsonl, errors.jsonl, usage.json   symbolic links into merged/
@@ -62,7 +63,7 @@ struct job_plan *job_plan_begin(const char *dir, struct err *err);
 int job_plan_add(struct job_plan *p, const struct plan_row *row, const char **first_source, int64_t *first_line, struct err *err);
 /* Cut shards of about rows_per_shard rows in prefix order, publish plan.db, shards, and job.json as the last. rows_per_shard 0: an eighth of the
  * rows, but at least 256 and at most 2000 (164 rows: one shard; 1000: four; a million: 500). spec_json: an object; it is stored under "spec".
- * Of its members queue reads "fingerprint" (copied to manifest.json) and "deterministic" (see job_merge). Frees p, also on failure. 0, -1; see job_replan_begin for 1. */
+ * Of its members queue reads "fingerprint" (copied to manifest.json) and "deterministic" (see job_merge). Frees p, also on failure. */
 int job_plan_commit(struct job_plan *p, const char *spec_json, int64_t rows_per_shard, struct err *err);
 void job_plan_abort(struct job_plan *p); /* frees and removes the temporary directory */
 
@@ -76,7 +77,6 @@ struct job *job_open(const char *place, struct err *err);
 void job_close(struct job *j);
 struct store *job_store(struct job *j); /* the job's own */
 const char *job_spec(const struct job *j); /* the spec's JSON text, as given to job_plan_commit */
-int job_generation(const struct job *j); /* 1, or more when it was planned again */
 int64_t job_n_rows(const struct job *j);       /* all rows, those at fault included */
 int64_t job_n_bad_rows(const struct job *j);
 int64_t job_n_shards(const struct job *j);
@@ -85,17 +85,23 @@ int64_t job_n_done_rows(struct job *j, struct err *err);
 
 /* ---- claim and run ---- */
 
-struct job_worker {     /* who claims */
-	int index;          /* JOB_COMPLETION_INDEX, 0 on a laptop */
+struct job_worker {      /* who claims */
+	int index;           /* JOB_COMPLETION_INDEX, 0 on a laptop */
 	const char *attempt; /* pod uid or a random id: written into claims and events */
+	int index_is_default; /* nobody gave an index: that of another host's worker is then no sign that it is this one's earlier life */
+	double takeover_after_s; /* shards of a worker whose heartbeat (attempt.h) stands still for so long are orphans; 0: silence is no sign */
 };
 
 struct shard; /* a claimed shard */
 
 /* The next shard for this worker: its own unfinished ones first (epoch + 1), then unclaimed ones, then orphans: claimed, unfinished and
- * the claimant is surely gone (same host, boot and pid namespace, no such process). A shard held by a live handle of this process, or by a live
- * process on this machine whatever its index, is never given. 1 and *out; 0 nothing left to claim; -1. */
+ * the claimant is gone: released, known dead (same host, boot and pid namespace, no such process), told its end, made for another
+ * Job uid, or silent for takeover_after_s. (rank.h has the rule.) 1 and *out; 0 nothing to claim now; -1. */
 int job_claim(struct job *j, const struct job_worker *w, struct shard **out, struct err *err);
+/* After job_claim said 0: how many shards wait for a decision, since their claimants are neither known to be alive nor silent for long
+ * enough. Zero: everything is done or in good hands. One of them is described in *who ("process 12 on node-7 (worker 3)"), with the
+ * seconds of its silence so far; both may be NULL. */
+size_t job_n_watched(const struct job *j, struct buf *who, double *still_s);
 int64_t shard_number(const struct shard *s);
 int shard_epoch(const struct shard *s);
 int64_t shard_n_rows(const struct shard *s);
@@ -131,32 +137,10 @@ void shard_add_partial(struct shard *s, int64_t row, const void *state, size_t n
 /* Write what was added since the last publish as one immutable segment: temporary file, fsync, rename, fsync of the directory. With all
  * rows finished, `done` as well. ERR_FENCED when a higher epoch is there. On failure what was added stays and the call can be repeated. */
 int shard_publish(struct shard *s, struct err *err);
+/* Give an unfinished shard back, so that any worker may go on with it at once: for a worker that ends in order. Nothing more may be published. */
+int shard_release(struct shard *s, struct err *err);
 int shard_is_done(const struct shard *s);
 void shard_close(struct shard *s); /* does not publish */
-
-/* ---- plan again ---- */
-
-/* What the next plan of a job keeps of what is finished. A row is recognised by its key and the hash of its input. Its record is taken over as it
- * is, under epoch 0 of its new shard; of an unfinished row the partial state. A shard whose rows are all taken over is done at once. */
-struct job_replan {
-	/* 0: a finished row that the new plan does not have, or has with another input or as a row at fault, makes the commit fail with
-	 * ERR_FINGERPRINT, naming the first; 1: its record is dropped. */
-	int may_drop;
-	/* NULL: all finished rows are kept. Otherwise one for which it returns 0 is run again; without any such row nothing is published. */
-	int (*keep)(void *arg, const struct row_result *r);
-	void *arg;
-	/* Filled in by the commit, also when it fails on account of may_drop */
-	int64_t n_finished; /* rows that had a result; = n_kept + n_dropped + n_again */
-	int64_t n_kept, n_dropped, n_again, n_partial;
-};
-/* As job_plan_begin, for a job that is planned. `from` is the job as it was found, and *how: both stay the caller's and are needed until
- * the commit or the abort. ERR_FENCED when a newer plan than from's is there (open the job again), ERR_RETRY as for job_plan_begin. Workers of
- * the plan that is replaced go on until their next publish, which fails with ERR_FENCED.
- *
- * Then job_plan_add and job_plan_commit as for a first plan; the commit returns 1 when nothing was published because no row runs again. */
-struct job_plan *job_replan_begin(struct job *from, struct job_replan *how, struct err *err);
-/* Instead of job_plan_add: all rows of `from`, in its order. */
-int job_replan_add_same(struct job_plan *p, struct err *err);
 
 /* ---- merge ---- */
 

@@ -1,38 +1,18 @@
-/* pick.c: which shard a worker takes next. What is seen (every shard's claim and claimant) goes through one pure function, rank_shard; then
+/* pick.c: which shard a worker takes next. What is seen (every shard's claim and claimant) goes through one pure function, shard_rank; then
  * the best-ranked are tried in turn, as another worker may be quicker. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
+#include "queue/observer.h"
+#include "queue/rank.h"
 #include "queue/shard_private.h"
-
-enum rank {
-	RANK_NOT = 0,    /* done, or in good hands */
-	RANK_ORPHAN = 1, /* its claimant is surely gone */
-	RANK_FREE = 2,
-	RANK_OWN = 3,    /* claimed before by this worker's index, and nobody is known to run it */
-};
-
-/* A claimant of the same index elsewhere is an earlier pod of this worker, perhaps on a node that was cut off: taken over at once, since the
- * higher epoch fences it. A live twin on this machine keeps what it has. */
-static enum rank rank_shard(int is_claimed, int same_index, enum claimant claimant)
-{
-	if (!is_claimed)
-		return RANK_FREE;
-	switch (claimant) {
-	case CLAIMANT_ALIVE:
-		return RANK_NOT;
-	case CLAIMANT_GONE:
-		return same_index ? RANK_OWN : RANK_ORPHAN;
-	default:
-		return same_index ? RANK_OWN : RANK_NOT;
-	}
-}
 
 struct candidate {
 	int64_t shard;
-	enum rank rank;
+	enum shard_rank rank;
 	int epoch;
 	enum claimant claimant;
 	int n_temporary;
@@ -42,12 +22,42 @@ struct pick {
 	int worker; /* whose ranks these are */
 	struct candidate *candidates;
 	size_t n, cap, next;
+	struct observer observer;
+	struct claim here; /* this process, without a handle */
+	/* what the last look left to be watched */
+	size_t n_watched;
+	struct claim watched; /* one of their claimants, the one that was silent for longest */
+	double watched_still_s;
 };
 
-/* Fill *c for a shard whose files are l. 0 or -1. */
-static int look_at_shard(struct job *j, int64_t shard, const struct shard_listing *l, const struct job_worker *w, struct candidate *c,
-                         struct err *err)
+/* How the claim of a shard looks from here. */
+static void look_at_claim(struct job *j, const struct shard_listing *l, const struct claim *claim, const struct job_worker *w,
+                          double now_s, struct shard_seen *seen)
 {
+	const struct claim *here = &j->pick->here;
+
+	seen->is_released = l->released >= l->epoch;
+	seen->same_index = claim->worker == w->index;
+	seen->index_is_default = w->index_is_default;
+	seen->same_host_name = strcmp(claim->host, here->host) == 0;
+	seen->is_mine = claim->pid == here->pid && claim->process_start == here->process_start && strcmp(claim->boot, here->boot) == 0;
+	seen->other_job = *claim->job_uid && *here->job_uid && strcmp(claim->job_uid, here->job_uid) != 0;
+	seen->claimant = claim_claimant(claim);
+	if (!seen->is_released && seen->claimant != CLAIMANT_GONE && !seen->is_mine && !seen->other_job) {
+		struct signs signs = observer_look(&j->pick->observer, j->store, claim->worker, claim->attempt, now_s);
+
+		seen->has_ended = signs.has_ended;
+		seen->has_moved = signs.has_moved;
+		seen->still_s = signs.still_s;
+	}
+}
+
+/* Fill *c for a shard whose files are l. 0 or -1. */
+static int look_at_shard(struct job *j, int64_t shard, const struct shard_listing *l, const struct job_worker *w, double now_s,
+                         struct candidate *c, struct err *err)
+{
+	struct pick *p = j->pick;
+	struct shard_seen seen = {.is_claimed = l->epoch > 0};
 	struct claim claim = {0};
 	char *dir, *name;
 	int rc;
@@ -65,9 +75,16 @@ static int look_at_shard(struct job *j, int64_t shard, const struct shard_listin
 		free(dir);
 		if (rc < 0)
 			return -1;
-		c->claimant = rc == 0 ? CLAIMANT_UNKNOWN : l->released >= l->epoch ? CLAIMANT_GONE : claim_claimant(&claim);
+		if (rc == 0)
+			return 0; /* listed, and not there: the next look tells */
+		look_at_claim(j, l, &claim, w, now_s, &seen);
 	}
-	c->rank = rank_shard(l->epoch > 0, claim.worker == w->index, c->claimant);
+	c->claimant = seen.is_released ? CLAIMANT_GONE : seen.claimant;
+	c->rank = shard_rank(&seen, w->takeover_after_s);
+	if (c->rank == RANK_WATCH && (p->n_watched++ == 0 || seen.still_s > p->watched_still_s)) {
+		p->watched = claim;
+		p->watched_still_s = seen.still_s;
+	}
 	return 0;
 }
 
@@ -146,13 +163,16 @@ static int look_at_all(struct job *j, const struct job_worker *w, struct err *er
 	struct pick *p = j->pick;
 	char *root = path_format("%sshards", j->base), **names;
 	size_t n, at = 0;
+	double now_s = clock_seconds();
 	int rc = store_list_tree(j->store, root, &names, &n, err);
 
 	free(root);
 	if (!p)
 		p = j->pick = xcalloc(1, sizeof(*p));
-	p->n = p->next = 0;
+	p->n = p->next = p->n_watched = 0;
 	p->worker = w->index;
+	claim_begin(&p->here, w->index, w->attempt);
+	claim_end(&p->here);
 	while (rc == 0 && at < n) {
 		size_t first = at, skip = 0, other;
 		int64_t shard = shard_of_name(names[at], &skip);
@@ -164,8 +184,8 @@ static int look_at_all(struct job *j, const struct job_worker *w, struct err *er
 			continue;
 		shard_listing_take(&l, names + first, at - first, skip);
 		MEM_GROW(p->candidates, p->cap, p->n + 1);
-		rc = look_at_shard(j, shard, &l, w, &p->candidates[p->n], err);
-		if (rc == 0 && p->candidates[p->n].rank != RANK_NOT)
+		rc = look_at_shard(j, shard, &l, w, now_s, &p->candidates[p->n], err);
+		if (rc == 0 && p->candidates[p->n].rank >= RANK_ORPHAN)
 			p->n++;
 		shard_listing_release(&l);
 	}
@@ -179,9 +199,24 @@ static int look_at_all(struct job *j, const struct job_worker *w, struct err *er
 
 void pick_free(struct pick *p)
 {
-	if (p)
-		free(p->candidates);
+	if (!p)
+		return;
+	observer_release(&p->observer);
+	free(p->candidates);
 	free(p);
+}
+
+size_t job_n_watched(const struct job *j, struct buf *who, double *still_s)
+{
+	const struct pick *p = j->pick;
+
+	if (!p || p->n_watched == 0)
+		return 0;
+	if (who)
+		claim_describe(&p->watched, who);
+	if (still_s)
+		*still_s = p->watched_still_s;
+	return p->n_watched;
 }
 
 /* One look serves many claims: a job of thousands of shards is not listed anew for each. What was seen may be old by now, but any change of a

@@ -237,3 +237,12 @@ int shard_publish(struct shard *s, struct err *err)
 		rc = shard_mark_done(s, err);
 	return rc < 0 ? err_context(err, "shard %" PRId64, s->number) : 0;
 }
+
+int shard_release(struct shard *s, struct err *err)
+{
+	char *name = path_format("%s/release-%04d", s->dir, s->epoch);
+	int rc = s->is_marked_done ? 0 : store_create(s->job->store, name, "{}\n", 3, err);
+
+	free(name);
+	return rc < 0 ? -1 : 0;
+}

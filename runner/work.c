@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -22,6 +23,7 @@
 
 /* Unfinished rows are published once they have so many tokens more than was published of them: less is quickly made again. */
 enum { PARTIAL_STEP_TOKENS = 256, PUBLISH_TRIES = 3 };
+#define LOOK_PERIOD_S 15.0
 
 struct open_shard {
 	struct shard *shard;
@@ -62,6 +64,8 @@ struct worker {
 	struct open_shard *shards; /* oldest first; rows are taken from the last */
 	struct row_run *rows;
 	int nothing_to_claim;
+	double looked_s;   /* when that was seen */
+	double told_wait_s; /* when the user was last told what is waited for */
 	size_t low_water; /* requests that should wait in the engine */
 	double next_publish_s;
 	struct buf line, state;
@@ -149,12 +153,6 @@ static void row_finish(struct worker *w, struct row_run *row)
 	t->output_tokens += r.output_tokens;
 	t->reasoning_tokens += r.reasoning_tokens;
 	t->recomputed_tokens += r.recomputed_tokens;
-	for (int i = 0; !r.is_error && i < row->request.n; i++) {
-		t->n_samples++;
-		/* Who ignores the model's end gets the limit, which says nothing about the model. */
-		if (!row->request.sampling.ignore_eos)
-			output_lengths_add(&t->lengths, (int64_t)row->samples[i].n_tokens, row->request.sampling.max_tokens);
-	}
 	w->o->progress->n_done++;
 	w->o->progress->n_failed += r.is_error;
 	row_free(w, row);
@@ -303,10 +301,20 @@ static int claim_next(struct worker *w, struct open_shard **out, struct err *err
 	return 1;
 }
 
+/* How often to look for shards that others gave back or left: some twenty looks within the time after which silence means death. */
+static double look_period_s(const struct worker *w)
+{
+	double s = w->o->worker->takeover_after_s / 20;
+
+	return s > 0 && s < LOOK_PERIOD_S ? s : LOOK_PERIOD_S;
+}
+
 /* Submit rows until enough wait in the engine or none are left. */
 static int top_up(struct worker *w, struct err *err)
 {
 	/* Not without end between two steps: rows that ask for no token never wait. */
+	if (w->nothing_to_claim && w->rows && clock_seconds() - w->looked_s >= look_period_s(w))
+		w->nothing_to_claim = 0;
 	for (size_t n = 0; !w->nothing_to_claim && n < w->low_water && engine_n_waiting(w->o->engine) < w->low_water; n++) {
 		struct open_shard *s = last_shard(w);
 		struct shard_row row;
@@ -318,6 +326,7 @@ static int top_up(struct worker *w, struct err *err)
 				return -1;
 			if (r == 0) {
 				w->nothing_to_claim = 1;
+				w->looked_s = clock_seconds();
 				break;
 			}
 		}
@@ -431,6 +440,42 @@ static int drain(struct worker *w, struct err *err)
 	return signals_drained(err);
 }
 
+static void between_steps(struct worker *w)
+{
+	size_t n = 0;
+
+	if (!w->o->between_steps)
+		return;
+	for (const struct open_shard *s = w->shards; s; s = s->next)
+		n += (size_t)s->n_in_flight;
+	w->o->between_steps(w->o->between_steps_arg, w->totals, n);
+}
+
+/* Nothing runs and nothing is to be claimed. 0: then this worker is done. 1: look again, since shards are held by workers of whom it cannot be
+ * told yet whether they live; a while has passed. */
+static int wait_for_shards(struct worker *w)
+{
+	double now = clock_seconds(), until = now + look_period_s(w), still_s;
+	struct buf who = {0};
+	size_t n;
+
+	if (now - w->looked_s > 0.1) { /* while the last rows ran */
+		w->nothing_to_claim = 0;
+		return 1;
+	}
+	n = job_n_watched(w->o->job, &who, &still_s);
+	if (n > 0 && (w->told_wait_s == 0 || now - w->told_wait_s > 60)) {
+		log_info("watching %s, which holds %s: no sign of life for %.0f s; after %.0f s its work is taken over", buf_str(&who),
+		         n == 1 ? "the last shard" : "one of the last shards", still_s, w->o->worker->takeover_after_s);
+		w->told_wait_s = now;
+	}
+	buf_release(&who);
+	for (; n > 0 && !signals_received() && clock_seconds() < until; between_steps(w))
+		nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+	w->nothing_to_claim = n == 0;
+	return n > 0;
+}
+
 static int loop(struct worker *w, struct err *err)
 {
 	struct engine_stats stats;
@@ -445,8 +490,9 @@ static int loop(struct worker *w, struct err *err)
 			return -1;
 		if (close_finished(w, err) < 0)
 			return -1;
-		if (!w->shards && w->nothing_to_claim)
+		if (!w->shards && w->nothing_to_claim && !wait_for_shards(w))
 			return 0;
+		between_steps(w);
 		if (clock_seconds() >= w->next_publish_s) {
 			save_partials(w, 0);
 			if (publish_all(w, err) < 0)
@@ -454,6 +500,23 @@ static int loop(struct worker *w, struct err *err)
 		}
 		engine_get_stats(w->o->engine, &stats);
 		progress_show(w->o->progress, &stats);
+	}
+}
+
+/* The end before everything is done: what is finished is still good, and the shards are given back, for others to go on at once. Not after a
+ * fault of the engine: the next epoch shall know that rows in flight may have been its cause. That the attempt has ended is told by its heartbeat. */
+static void end_early(struct worker *w, enum err_code code)
+{
+	struct err ignored = {0};
+
+	if (code == ERR_FENCED)
+		save_partials(w, 1);
+	for (struct open_shard *s = w->shards; s; s = s->next) {
+		err_clear(&ignored);
+		if (code != ERR_STORAGE && s->has_news && shard_publish(s->shard, &ignored) < 0)
+			continue;
+		if (code != ERR_ENGINE && !shard_is_done(s->shard) && shard_release(s->shard, &ignored) < 0)
+			log_debug("%s", ignored.msg);
 	}
 }
 
@@ -467,12 +530,8 @@ int work_run(const struct work_options *o, struct work_totals *t, struct err *er
 	prompt_maker_init(&w.maker, o->text, o->now_unix_s, o->n_context);
 	w.low_water = 2 * (size_t)engine_plan(o->engine)->max_batch;
 	r = loop(&w, err);
-	/* After a fault of the engine, what was finished before it is still good. */
-	if (r < 0 && err->code == ERR_ENGINE) {
-		struct err ignored = {0};
-
-		publish_all(&w, &ignored);
-	}
+	if (r < 0)
+		end_early(&w, err->code);
 	for (struct row_run *row = w.rows, *next; row; row = next) {
 		next = row->next;
 		row_free(&w, row);

@@ -12,11 +12,12 @@
 #define TOKENMILL_RUNNER_WORK_H
 
 #include "engine/engine.h"
-#include "jobs/estimate.h"
 #include "queue/job.h"
 #include "runner/output.h"
 #include "runner/progress.h"
 #include "runner/row.h"
+
+struct work_totals;
 
 struct work_options {
 	struct job *job;
@@ -29,13 +30,14 @@ struct work_options {
 	int32_t n_context;
 	double publish_s; /* at least so long between two publishes */
 	struct progress *progress;
+	/* Called between steps, and while waiting; NULL: none. */
+	void (*between_steps)(void *arg, const struct work_totals *t, size_t n_in_flight);
+	void *between_steps_arg;
 };
 
 struct work_totals { /* of this attempt */
 	int64_t n_rows, n_failed, prompt_tokens, cached_tokens, output_tokens, reasoning_tokens, recomputed_tokens;
-	int64_t n_samples;
-	struct output_lengths lengths; /* of answers that the model ended or its row's limit cut */
-	double publish_s;              /* time spent publishing */
+	double publish_s; /* time spent publishing */
 	int64_t n_publishes;
 };
 

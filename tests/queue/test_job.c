@@ -269,7 +269,7 @@ static void write_claim(const char *path, int worker, const char *host)
 	struct err err = {0};
 	struct buf b = {0};
 
-	buf_addf(&b, "{\"worker\":%d,\"attempt\":\"x\",\"host\":\"%s\",\"boot\":\"b\",\"pid_namespace\":\"n\",\"pid\":1,\"process_start\":1,"
+	buf_addf(&b, "{\"worker\":%d,\"attempt\":\"x\",\"job_uid\":\"\",\"host\":\"%s\",\"boot\":\"b\",\"pid_namespace\":\"n\",\"pid\":1,\"process_start\":1,"
 	             "\"handle\":\"00\",\"time_ms\":1}\n", worker, host);
 	CHECK_INT(file_create_exclusive(path, b.data, b.len, &err), 1);
 	buf_release(&b);
@@ -278,7 +278,7 @@ static void write_claim(const char *path, int worker, const char *host)
 TEST(claim_order)
 {
 	struct rig r = {.n_rows = 30, .pad_bytes = 20, .rows_per_shard = 10};
-	struct job_worker w1 = {1, "a"}, w2 = {2, "b"};
+	struct job_worker w1 = {.index = 1, .attempt = "a"}, w2 = {.index = 2, .attempt = "b"};
 	struct err err = {0};
 	struct job *j;
 	struct shard *a, *b, *c;
@@ -533,7 +533,7 @@ TEST(foreign_directory)
 	err_clear(&err);
 	CHECK(job_open("nowhere", &err) == NULL);
 	CHECK_INT(err.code, ERR_USAGE);
-	CHECK_HAS(err.msg, "nowhere is not a job directory: there is no nowhere/job.json");
+	CHECK_HAS(err.msg, "nowhere is not a job: there is no nowhere/job.json");
 }
 
 TEST(plan_twice)
@@ -558,7 +558,7 @@ TEST(plan_twice)
 	CHECK_INT(system("mkdir far"), 0);
 	write_claim("far/plan-claim-0001", 0, "elsewhere");
 	CHECK(job_plan_begin("far", &err) == NULL);
-	CHECK_HAS(err.msg, "remove far/plan-claim-0001");
+	CHECK_HAS(err.msg, "remove plan-claim-0001");
 	err_clear(&err);
 }
 

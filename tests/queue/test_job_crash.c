@@ -15,7 +15,7 @@ static int n_rounds = 50;
 /* One attempt at the whole job: plan if no one has, run, merge. What a process of a real run does. */
 static _Noreturn void attempt(const char *dir, const struct rig *r, int index)
 {
-	struct job_worker w = {index, "attempt"};
+	struct job_worker w = {.index = index, .attempt = "attempt"};
 	struct err err = {0};
 	struct job *j;
 	int rc = 0;

@@ -1,0 +1,163 @@
+#!/usr/bin/env python3
+"""The life of workers on one job: heartbeats, takeover, release, waiting. TOKENMILL_HOST makes processes take each other for processes of other
+hosts, so that only the job's directory tells them of each other."""
+import glob
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+
+from e2e import PROGRAM, main, read_records, same_outcome, test, tokenmill, write_rows
+
+
+def rows(n, tokens=40):
+    return write_rows("in.jsonl", [{"custom_id": f"r{i}", "prompt": f"question {i} " + "word " * (i % 7), "max_tokens": tokens} for i in range(n)])
+
+
+def args(out, *inputs, engine="fake", options=()):
+    return ["run", "--engine", engine, "--job", out, *options, *inputs]
+
+
+def run(out, *inputs, engine="fake", options=(), expect=0, **popen):
+    return tokenmill(*args(out, *inputs, engine=engine, options=options), expect=expect, **popen)
+
+
+class Worker:
+    """A run in the background, on a host of its own unless host is None."""
+
+    def __init__(self, name, out, *inputs, engine="fake", options=(), host="", env=None):
+        env = {**os.environ, **(env or {})}
+        if host is not None:
+            env["TOKENMILL_HOST"] = host or f"host-{name}"
+        self.log_name = f"log-{name}"
+        self.process = subprocess.Popen([PROGRAM, *map(str, args(out, *inputs, engine=engine, options=options))], stdin=subprocess.DEVNULL,
+                                        stdout=subprocess.DEVNULL, stderr=open(self.log_name, "ab"), env=env)
+
+    def log(self):
+        return open(self.log_name, encoding="utf-8", errors="replace").read()
+
+    def wait(self, expect=0, timeout=120):
+        status = self.process.wait(timeout=timeout)
+        assert status == expect, f"exit status {status}, expected {expect}: {self.log()[-2000:]}"
+        return self.log()
+
+    def kill(self, number=signal.SIGKILL):
+        self.process.send_signal(number)
+
+
+def wait_for(condition, what, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
+        time.sleep(0.01)
+
+
+def has_segments(out, epoch=1):
+    return lambda: bool(glob.glob(f"{out}/shards/*/seg-{epoch:04d}-*.db"))
+
+
+def attempts(out):
+    return [json.load(open(p, encoding="utf-8")) for p in glob.glob(f"{out}/events/*.json")]
+
+
+SLOW = "fake:rate=4000,batch=8"
+
+
+@test
+def a_dead_worker_elsewhere_is_taken_over():
+    """kill -9 on one host; a worker on another cannot know, watches the silence, takes over, and ends the job."""
+    path = rows(400)
+    run("plain", path)
+    first = Worker("a", "out", path, engine=SLOW, options=["--publish-seconds", "0.1", "--worker", 0])
+    wait_for(has_segments("out"), "a first segment")
+    first.kill()
+    first.process.wait()
+    began = time.monotonic()
+    second = Worker("b", "out", options=["--worker", 1, "--takeover-after", 2])
+    log = second.wait()
+    took = time.monotonic() - began
+    assert took > 2, f"took over after {took:.1f} s of silence"
+    assert "watching process" in log and "host-a (worker 0)" in log, log
+    same_outcome("plain", "out", "after a takeover")
+    assert glob.glob("out/shards/*/claim-0002")
+    tokenmill("verify", "out")
+
+
+@test
+def a_live_worker_elsewhere_is_left_alone():
+    """Its heartbeat moves: the other is done with nothing, at once after it saw that."""
+    path = rows(300)
+    first = Worker("a", "out", path, engine="fake:rate=1500,batch=8", options=["--worker", 0, "--takeover-after", 2])
+    wait_for(lambda: glob.glob("out/shards/*/claim-0001"), "a claim")
+    second = Worker("b", "out", options=["--worker", 1, "--takeover-after", 2])
+    log = second.wait()
+    assert first.process.poll() is None, "the first ended too early for this test"
+    assert "other workers still run" in log, log
+    first.wait()
+    assert not glob.glob("out/shards/*/claim-0002")
+    for a in attempts("out"):
+        assert a["state"] == "ended" and a["end_code"] == "none", a
+        assert a["beat"] > 3 or a["worker"] == 1, a
+
+
+@test
+def a_drained_worker_gives_its_shards_back():
+    path = rows(400)
+    run("plain", path)
+    first = Worker("a", "out", path, engine=SLOW, options=["--publish-seconds", "0.1", "--worker", 0])
+    wait_for(has_segments("out"), "a first segment")
+    first.kill(signal.SIGTERM)
+    first.wait(143)
+    assert glob.glob("out/shards/*/release-0001")
+    began = time.monotonic()
+    Worker("b", "out", options=["--worker", 1]).wait()
+    assert time.monotonic() - began < 5, "a released shard was not taken at once"
+    same_outcome("plain", "out", "after a release")
+
+
+@test
+def two_hosts_without_an_index_do_not_fence_each_other():
+    path = rows(600)
+    run("plain", path)
+    first = Worker("a", "out", path, engine=SLOW, options=["--takeover-after", 2])
+    wait_for(lambda: glob.glob("out/shards/*/claim-0001"), "a claim")
+    second = Worker("b", "out", engine=SLOW, options=["--takeover-after", 2])
+    first.wait()
+    second.wait()
+    assert not glob.glob("out/shards/*/claim-0002")
+    run("out")
+    same_outcome("plain", "out", "two hosts at once")
+
+
+@test
+def the_same_index_elsewhere_takes_over_at_once():
+    """A pod that was started again while its node was cut off: the old one is fenced and says so, exit 75."""
+    path = rows(400)
+    run("plain", path)
+    first = Worker("a", "out", path, engine="fake:rate=1500,batch=8", options=["--publish-seconds", "0.2"], env={"JOB_COMPLETION_INDEX": "3"})
+    wait_for(has_segments("out"), "a first segment")
+    second = Worker("b", "out", options=["--publish-seconds", "0.2"], env={"JOB_COMPLETION_INDEX": "3"})
+    second.wait()
+    first.wait(75)
+    same_outcome("plain", "out", "twins of one index")
+
+
+@test
+def a_watching_worker_can_be_stopped():
+    path = rows(100)
+    first = Worker("a", "out", path, engine=SLOW, options=["--worker", 0])
+    wait_for(lambda: glob.glob("out/shards/*/claim-0001"), "a claim")
+    first.kill()
+    first.process.wait()
+    second = Worker("b", "out", options=["--worker", 1])
+    wait_for(lambda: "watching" in second.log(), "watching")
+    began = time.monotonic()
+    second.kill(signal.SIGTERM)
+    second.wait(143)
+    assert time.monotonic() - began < 2
+
+
+if __name__ == "__main__":
+    main()
