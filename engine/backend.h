@@ -105,6 +105,8 @@ struct cpu_options {
 };
 /* The CPU backend for this model's shape. max_tokens: most rows of a batch. */
 struct backend *backend_cpu_new(const struct model_config *c, const struct cpu_options *o, int32_t max_tokens, struct err *err);
+/* Memory that a matrix takes once it is loaded; 0 for a type that it does not know. */
+size_t backend_cpu_matrix_bytes(const struct tensor *t);
 /* Names of the instruction sets that can run here, best first, NULL-terminated. */
 const char *const *backend_cpu_isas(void);
 const char *backend_cpu_isa(const struct backend *b);

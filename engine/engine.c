@@ -112,10 +112,8 @@ static size_t workspace_bytes(const struct model_config *c, int32_t max_tokens, 
 }
 
 /* KV blocks from what the memory budget leaves, but no more than the batch could ever use. */
-static int plan_kv(struct model_engine *e, size_t budget, const struct kv_shape *shape, struct err *err)
+static int plan_kv(struct engine_plan *p, const struct model_config *c, size_t budget, const struct kv_shape *shape, struct err *err)
 {
-	struct engine_plan *p = &e->base.plan;
-	const struct model_config *c = &e->model->config;
 	size_t fixed = p->weight_bytes + p->workspace_bytes, n_blocks, useful;
 
 	p->kv_block_bytes = kv_block_bytes(shape);
@@ -138,7 +136,18 @@ static int plan_kv(struct model_engine *e, size_t budget, const struct kv_shape 
 	return 0;
 }
 
-/* ---- open and close ---- */
+static void plan_batch(struct engine_plan *p, const struct engine_options *o)
+{
+	p->max_batch = o->max_batch ? o->max_batch : DEFAULT_MAX_BATCH;
+	p->chunk_tokens = o->chunk_tokens ? o->chunk_tokens : DEFAULT_CHUNK_TOKENS;
+	if (p->chunk_tokens < p->max_batch)
+		p->chunk_tokens = p->max_batch;
+}
+
+static struct kv_shape kv_shape_of(const struct model_config *c, enum kv_type type)
+{
+	return (struct kv_shape){.n_layers = c->n_layers, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim, .type = type ? type : KV_F16};
+}
 
 static int check_options(const struct engine_options *o, struct err *err)
 {
@@ -176,18 +185,33 @@ static void alloc_step(struct model_engine *e)
 		e->samplers[i] = sampler_new(e->model->config.n_vocab);
 }
 
+int engine_forecast(const struct model *m, const struct engine_options *o, struct engine_plan *p, struct err *err)
+{
+	struct kv_shape shape = kv_shape_of(&m->config, o->kv_type);
+
+	*p = (struct engine_plan){0};
+	if (check_options(o, err) < 0)
+		return -1;
+	plan_batch(p, o);
+	p->n_threads = o->n_threads ? o->n_threads : workers_available_cpus();
+	p->workspace_bytes = workspace_bytes(&m->config, p->chunk_tokens, p->max_batch, p->n_threads);
+	p->weight_bytes = forward_weight_bytes(m, backend_cpu_matrix_bytes);
+	p->budget_bytes = o->memory_bytes ? o->memory_bytes : available_bytes() / 2;
+	return plan_kv(p, &m->config, p->budget_bytes, &shape, err);
+}
+
+/* ---- open and close ---- */
+
 struct engine *engine_open(const char *model_path, const struct text *text, const struct engine_options *o, struct err *err)
 {
 	struct model_engine *e;
 	struct engine_plan *p;
 	struct cpu_options cpu = {.n_threads = o->n_threads, .math = o->math ? o->math : MATH_FAST, .isa = o->isa};
 	struct kv_shape shape;
-	size_t budget = o->memory_bytes;
+	size_t budget = o->memory_bytes ? o->memory_bytes : available_bytes() / 2;
 
 	if (check_options(o, err) < 0)
 		return NULL;
-	if (budget == 0)
-		budget = available_bytes() / 2;
 	e = xcalloc(1, sizeof(*e));
 	e->base.ops = &model_engine_ops;
 	e->text = text;
@@ -195,10 +219,8 @@ struct engine *engine_open(const char *model_path, const struct text *text, cons
 	if (!e->model || check_text(e, err) < 0)
 		goto fail;
 	p = &e->base.plan;
-	p->max_batch = o->max_batch ? o->max_batch : DEFAULT_MAX_BATCH;
-	p->chunk_tokens = o->chunk_tokens ? o->chunk_tokens : DEFAULT_CHUNK_TOKENS;
-	if (p->chunk_tokens < p->max_batch)
-		p->chunk_tokens = p->max_batch;
+	p->budget_bytes = budget;
+	plan_batch(p, o);
 	e->backend = backend_cpu_new(&e->model->config, &cpu, p->chunk_tokens, err);
 	if (!e->backend)
 		goto fail;
@@ -206,19 +228,16 @@ struct engine *engine_open(const char *model_path, const struct text *text, cons
 	p->isa = backend_cpu_isa(e->backend);
 	p->n_threads = e->backend->ops->n_host_threads(e->backend);
 	p->workspace_bytes = workspace_bytes(&e->model->config, p->chunk_tokens, p->max_batch, p->n_threads);
-	shape = (struct kv_shape){.n_layers = e->model->config.n_layers,
-	                          .n_kv_heads = e->model->config.n_kv_heads,
-	                          .head_dim = e->model->config.head_dim,
-	                          .type = o->kv_type ? o->kv_type : KV_F16};
+	shape = kv_shape_of(&e->model->config, o->kv_type);
 	/* Before the long load: does it fit at all? */
 	p->weight_bytes = e->model->weight_bytes;
-	if (plan_kv(e, budget, &shape, err) < 0)
+	if (plan_kv(p, &e->model->config, budget, &shape, err) < 0)
 		goto fail;
 	e->forward = forward_new(e->backend, e->model, p->chunk_tokens, p->max_batch, err);
 	if (!e->forward)
 		goto fail;
 	p->weight_bytes = e->backend->ops->loaded_bytes(e->backend);
-	if (plan_kv(e, budget, &shape, err) < 0 || e->backend->ops->kv_alloc(e->backend, &shape, p->n_kv_blocks, err) < 0)
+	if (plan_kv(p, &e->model->config, budget, &shape, err) < 0 || e->backend->ops->kv_alloc(e->backend, &shape, p->n_kv_blocks, err) < 0)
 		goto fail;
 	e->pool = kv_pool_new(p->n_kv_blocks, !o->no_prefix_cache);
 	e->scheduler = scheduler_new(e->pool, p->max_batch, p->chunk_tokens);

@@ -35,12 +35,18 @@ struct engine_options {
 
 /* What engine_open decided, for the start-up lines and `model info`. */
 struct engine_plan {
+	size_t budget_bytes;       /* what --memory allows, or half of what is free; total_bytes is at most that */
 	size_t weight_bytes, workspace_bytes, kv_bytes, kv_block_bytes, total_bytes;
 	int32_t n_kv_blocks;       /* of KV_BLOCK_TOKENS positions */
 	int32_t max_batch, chunk_tokens, n_threads;
 	int32_t max_context;       /* longest prompt + output that can run: model's context or KV memory */
 	const char *backend, *isa;
 };
+
+struct model;
+/* What engine_open would decide on this machine now, from the model's shape alone, without loading it; backend and isa are NULL.
+ * Opened with budget_bytes as its memory_bytes the engine decides the same. -1: it does not fit, or an option is wrong. */
+int engine_forecast(const struct model *m, const struct engine_options *o, struct engine_plan *p, struct err *err);
 
 /* text is borrowed and must outlive the engine. NULL and *err (ERR_MODEL, ERR_ENGINE, ERR_USAGE) on failure. */
 struct engine *engine_open(const char *model_path, const struct text *text, const struct engine_options *o, struct err *err);

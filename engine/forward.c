@@ -117,6 +117,26 @@ static void load_layer(struct loader *l, struct layer *to, const struct model_la
 	to->down = load_weight(l, &from->down);
 }
 
+size_t forward_weight_bytes(const struct model *m, size_t (*matrix_bytes)(const struct tensor *t))
+{
+	size_t n = matrix_bytes(&m->embed), n_floats = (size_t)tensor_n_elements(&m->final_norm);
+
+	if (m->output.data != m->embed.data)
+		n += matrix_bytes(&m->output);
+	for (int i = 0; i < m->config.n_layers; i++) {
+		const struct model_layer *l = &m->layers[i];
+		const struct tensor *matrices[] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down};
+		const struct tensor *vecs[] = {&l->attn_norm, &l->post_attn_norm, &l->ffn_norm, &l->post_ffn_norm, &l->q_norm, &l->k_norm,
+		                               &l->q_bias, &l->k_bias, &l->v_bias, &l->o_bias};
+
+		for (size_t k = 0; k < sizeof(matrices) / sizeof(*matrices); k++)
+			n += matrices[k]->data ? matrix_bytes(matrices[k]) : 0;
+		for (size_t k = 0; k < sizeof(vecs) / sizeof(*vecs); k++)
+			n_floats += vecs[k]->data ? (size_t)tensor_n_elements(vecs[k]) : 0;
+	}
+	return n + n_floats * sizeof(float);
+}
+
 struct forward *forward_new(struct backend *b, const struct model *m, int32_t max_tokens, int32_t max_logits, struct err *err)
 {
 	struct forward *f = xcalloc(1, sizeof(*f));

@@ -16,6 +16,9 @@ struct forward;
 /* Workspace floats that a step of max_tokens rows needs, of which at most max_logits want logits. */
 size_t forward_workspace_bytes(const struct model_config *c, int32_t max_tokens, int32_t max_logits);
 
+/* What the backend's loaded_bytes will be once the model is loaded; matrix_bytes: what a matrix takes there. */
+size_t forward_weight_bytes(const struct model *m, size_t (*matrix_bytes)(const struct tensor *t));
+
 /* Load the model's weights into the backend and take the workspace. The model's tensors are not needed afterwards (config is
  * copied). The forward does not own the backend. */
 struct forward *forward_new(struct backend *b, const struct model *m, int32_t max_tokens, int32_t max_logits, struct err *err);

@@ -252,6 +252,11 @@ const char *job_spec(const struct job *j)
 	return j->spec;
 }
 
+int job_generation(const struct job *j)
+{
+	return j->generation;
+}
+
 int64_t job_n_rows(const struct job *j)
 {
 	return j->n_rows;

@@ -63,7 +63,7 @@ struct job_plan *job_plan_begin(const char *dir, struct err *err);
 int job_plan_add(struct job_plan *p, const struct plan_row *row, const char **first_source, int64_t *first_line, struct err *err);
 /* Cut shards of about rows_per_shard rows in prefix order, publish plan.db, shards, and job.json as the last. rows_per_shard 0: an eighth of the
  * rows, but at least 256 and at most 2000 (164 rows: one shard; 1000: four; a million: 500). spec_json: an object; it is stored under "spec".
- * Of its members queue reads "fingerprint" (copied to manifest.json) and "deterministic" (see job_merge). Frees p, also on failure. */
+ * Of its members queue reads "fingerprint" (copied to manifest.json) and "deterministic" (see job_merge). Frees p, also on failure. 0, -1; see job_replan_begin for 1. */
 int job_plan_commit(struct job_plan *p, const char *spec_json, int64_t rows_per_shard, struct err *err);
 void job_plan_abort(struct job_plan *p); /* frees and removes the temporary directory */
 
@@ -77,6 +77,7 @@ struct job *job_open(const char *place, struct err *err);
 void job_close(struct job *j);
 struct store *job_store(struct job *j); /* the job's own */
 const char *job_spec(const struct job *j); /* the spec's JSON text, as given to job_plan_commit */
+int job_generation(const struct job *j); /* 1, or more when it was planned again */
 int64_t job_n_rows(const struct job *j);       /* all rows, those at fault included */
 int64_t job_n_bad_rows(const struct job *j);
 int64_t job_n_shards(const struct job *j);
@@ -141,6 +142,30 @@ int shard_publish(struct shard *s, struct err *err);
 int shard_release(struct shard *s, struct err *err);
 int shard_is_done(const struct shard *s);
 void shard_close(struct shard *s); /* does not publish */
+
+/* ---- plan again ---- */
+
+/* What the next plan of a job keeps of what is finished. A row is recognised by its key and the hash of its input. Its record is taken over as it
+ * is, under epoch 0 of its new shard; of an unfinished row the partial state. A shard whose rows are all taken over is done at once. */
+struct job_replan {
+	/* 0: a finished row that the new plan does not have, or has with another input or as a row at fault, makes the commit fail with
+	 * ERR_FINGERPRINT, naming the first; 1: its record is dropped. */
+	int may_drop;
+	/* NULL: all finished rows are kept. Otherwise one for which it returns 0 is run again; without any such row nothing is published. */
+	int (*keep)(void *arg, const struct row_result *r);
+	void *arg;
+	/* Filled in by the commit, also when it fails on account of may_drop */
+	int64_t n_finished; /* rows that had a result; = n_kept + n_dropped + n_again */
+	int64_t n_kept, n_dropped, n_again, n_partial;
+};
+/* As job_plan_begin, for a job that is planned. `from` is the job as it was found, and *how: both stay the caller's and are needed until
+ * the commit or the abort. ERR_FENCED when a newer plan than from's is there (open the job again), ERR_RETRY as for job_plan_begin. Workers of
+ * the plan that is replaced go on until their next publish, which fails with ERR_FENCED.
+ *
+ * Then job_plan_add and job_plan_commit as for a first plan; the commit returns 1 when nothing was published because no row runs again. */
+struct job_plan *job_replan_begin(struct job *from, struct job_replan *how, struct err *err);
+/* Instead of job_plan_add: all rows of `from`, in its order. */
+int job_replan_add_same(struct job_plan *p, struct err *err);
 
 /* ---- merge ---- */
 

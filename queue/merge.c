@@ -281,7 +281,10 @@ int job_merge(struct job *j, const char *usage_extra_json, struct err *err)
 		}
 	}
 	replaces = store_exists(j->store, "merged/manifest.json", err);
-	if (replaces < 0 || workplace_open(&w, j, "merging", err) < 0 || fill(j, w.dir, yyjson_doc_get_root(extra), err) < 0)
+	if (replaces < 0 || job_check_current(j, err) < 0 || workplace_open(&w, j, "merging", err) < 0 || fill(j, w.dir, yyjson_doc_get_root(extra), err) < 0)
+		goto out;
+	/* What was merged is of no use once the job was planned anew. */
+	if (job_check_current(j, err) < 0)
 		goto out;
 	rc = store_dir(j->store) ? publish_dir(j, w.dir, replaces, err) : publish_objects(j, w.dir, err);
 out:

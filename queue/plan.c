@@ -23,8 +23,14 @@ static int is_ours(const char *name)
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
 		if (strcmp(name, known[i]) == 0)
 			return 1;
-	return name_number(name, "plan-claim") >= 0 || name_number(name, "planning") >= 0 ||
+	return name_number(name, "plan-claim") >= 0 || name_number(name, "planning") >= 0 || strncmp(name, "plan-0001-", 10) == 0 ||
 	       (strncmp(name, "plan-claim-", 11) == 0 && strstr(name, ".tmp-")) || strncmp(name, "job.json.tmp-", 13) == 0;
+}
+
+/* "job.json.tmp-..." and "job-0002.json.tmp-...": a planner died while it committed. */
+static int is_torn_commit(const char *name)
+{
+	return strncmp(name, "job", 3) == 0 && strstr(name, ".json.tmp-");
 }
 
 /* Take the planning claim: the number after the highest, if the holder of that is surely gone. */
@@ -40,7 +46,7 @@ static int take_claim(struct job_plan *p, struct err *err)
 	for (size_t i = 0; i < n; i++) {
 		int64_t number = name_number(names[i], "plan-claim");
 
-		if (!is_ours(names[i])) {
+		if (!p->from && !is_ours(names[i])) {
 			err_set(err, ERR_INPUT, "%s: holds %s, which is not part of a job; name a new or empty directory", store_place(p->store), names[i]);
 			goto out;
 		}
@@ -86,7 +92,7 @@ out:
 }
 
 /* Who holds the claim owns everything that has to do with planning: what dead planners left goes, their claims too (the holder's is the
- * highest). Before job.json is there that includes what they had published. */
+ * highest). Before job.json is there that includes what they had published; later their directories have names of their own (plan_sweep). */
 static int clear_remains(struct job_plan *p, int published, struct err *err)
 {
 	char **names;
@@ -99,7 +105,7 @@ static int clear_remains(struct job_plan *p, int published, struct err *err)
 		int64_t claim = name_number(names[i], "plan-claim");
 
 		if ((claim >= 0 && claim < p->claim_number) || name_number(names[i], "planning") >= 0 ||
-		    strncmp(names[i], "job.json.tmp-", 13) == 0 ||
+		    is_torn_commit(names[i]) ||
 		    (published && (strcmp(names[i], "plan.db") == 0 || strcmp(names[i], "shards") == 0)))
 			rc = store_remove_tree(p->store, names[i], err);
 	}
@@ -126,10 +132,14 @@ static int open_database(struct job_plan *p, struct err *err)
 	return p->add_row && p->find_key && p->add_source && p->find_source && p->add_tag && p->find_tag ? 0 : -1;
 }
 
+/* Another planner may have been quicker. */
 static int refuse_planned(struct job_plan *p, struct err *err)
 {
-	int rc = store_exists(p->store, "job.json", err);
+	int rc;
 
+	if (p->from)
+		return job_check_current(p->from, err);
+	rc = store_exists(p->store, "job.json", err);
 	return rc == 1 ? err_set(err, ERR_INPUT, "%s: is planned already", store_place(p->store)) : rc;
 }
 
@@ -151,35 +161,41 @@ static int make_work_dir(struct job_plan *p, struct err *err)
 	return 0;
 }
 
-struct job_plan *job_plan_begin(const char *place, struct err *err)
+int plan_begin(struct job_plan *p, struct err *err)
 {
-	struct job_plan *p = xcalloc(1, sizeof(*p));
 	char *path;
+	int rc;
 
-	claim_begin(&p->claim, 0, NULL);
-	p->store = store_open(place, err);
-	if (!p->store || store_prepare(p->store, err) < 0 || refuse_planned(p, err) < 0 || take_claim(p, err) < 0)
-		goto fail;
+	if (refuse_planned(p, err) < 0 || take_claim(p, err) < 0)
+		return -1;
 	/* Another planner may have committed and removed its claim between the look and the claim. */
 	if (refuse_planned(p, err) < 0)
-		goto fail;
-	if (clear_remains(p, 1, err) < 0 || make_work_dir(p, err) < 0)
-		goto fail;
+		return -1;
+	if (clear_remains(p, !p->from, err) < 0 || make_work_dir(p, err) < 0)
+		return -1;
 	path = path_format("%s/shards", p->work_dir);
-	if (file_make_dirs(path, err) < 0) {
-		free(path);
-		goto fail;
-	}
+	rc = file_make_dirs(path, err);
 	free(path);
-	if (open_database(p, err) < 0)
-		goto fail;
+	if (rc < 0 || open_database(p, err) < 0)
+		return -1;
 	path = path_format("%s/rows.spill", p->work_dir);
 	p->rows = sorter_new(path, SORT_BYTES);
 	free(path);
+	return 0;
+}
+
+struct job_plan *job_plan_begin(const char *place, struct err *err)
+{
+	struct job_plan *p = xcalloc(1, sizeof(*p));
+
+	p->generation = 1;
+	claim_begin(&p->claim, 0, NULL);
+	p->store = store_open(place, err);
+	if (!p->store || store_prepare(p->store, err) < 0 || plan_begin(p, err) < 0) {
+		job_plan_abort(p);
+		return NULL;
+	}
 	return p;
-fail:
-	job_plan_abort(p);
-	return NULL;
 }
 
 void plan_close(struct job_plan *p)

@@ -4,8 +4,13 @@
  *     planning-0001/plan.db  --link---->  plan.db     fails if there is one already
  *     job.json                            created exclusively: from now on the job exists
  *
+ * and of a later plan, or where the job is no directory:
+ *
+ *     planning-0001/  --rename, or upload of its files-->  plan-0002-ID/     nobody else knows this name
+ *     job-0002.json                                        created exclusively: from now on this plan counts
+ *
  * Everything is durable before the first step. A planner that dies between the steps leaves no job.json, so the next planner removes
- * the pieces. A planner that was stopped and wakes up after another has taken over finds a higher claim, or a name taken. */
+ * the pieces: those of plan-0002-ID/ once a job-0002.json is there, since until then a planner that was only stopped may commit it. A planner that was stopped and wakes up after another has taken over finds a higher claim, or a name taken. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -147,8 +152,8 @@ static int sync_all(struct job_plan *p, int64_t n_shards, struct err *err)
 	return rc;
 }
 
-/* shards/ and plan.db take their places in the job's directory. */
-static int publish_dir(struct job_plan *p, struct err *err)
+/* The first plan's shards/ and plan.db take their places in the job's directory. */
+static int publish_first(struct job_plan *p, struct err *err)
 {
 	char *from = path_format("%s/shards", p->work_dir), *to = path_format("%s/shards", store_dir(p->store));
 	char *db_from = path_format("%s/plan.db", p->work_dir), *db_to = path_format("%s/plan.db", store_dir(p->store));
@@ -167,27 +172,54 @@ static int publish_dir(struct job_plan *p, struct err *err)
 	return rc;
 }
 
-/* They are uploaded under a prefix of this plan's own, so that two planners never write the same object. */
-static int publish_objects(struct job_plan *p, const char *base, int64_t n_shards, struct err *err)
+/* A later plan's directory as a whole. */
+static int publish_dir(struct job_plan *p, const char *base, struct err *err)
 {
-	char *from = path_format("%s/plan.db", p->work_dir), *to = path_format("%splan.db", base);
-	int rc = store_put_file(p->store, to, from, err);
+	char *to = path_format("%s/%.*s", store_dir(p->store), (int)strlen(base) - 1, base);
+	int rc = file_sync_dir(p->work_dir, err);
 
-	for (int64_t shard = 0; shard < n_shards && rc == 0; shard++) {
-		free(from);
-		free(to);
-		from = path_format("%s/shards/%05" PRId64 "/input.jsonl.zst", p->work_dir, shard);
-		to = path_format("%sshards/%05" PRId64 "/input.jsonl.zst", base, shard);
-		rc = store_put_file(p->store, to, from, err);
-	}
-	free(from);
+	if (rc == 0 && rename(p->work_dir, to) < 0)
+		rc = err_sys(err, ERR_STORAGE, "%s", to);
+	if (rc == 0)
+		rc = file_sync_dir(store_dir(p->store), err);
 	free(to);
 	return rc;
 }
 
-static int publish(struct job_plan *p, const char *plan_id, int64_t n_shards, const char *shard_rows, const char *spec_json, struct err *err)
+/* Upload all files below a local directory, under a prefix of this plan's own, so that two planners never write the same object. */
+static int publish_objects(struct store *s, const char *dir, const char *prefix, struct err *err)
 {
-	char *base = store_dir(p->store) ? xstrdup("") : path_format("plan-%.12s/", plan_id);
+	char **names;
+	size_t n;
+	int rc = dir_list(dir, &names, &n, err);
+
+	for (size_t i = 0; i < n && rc == 0; i++) {
+		char *from = path_format("%s/%s", dir, names[i]), *to = path_format("%s%s", prefix, names[i]);
+
+		if (file_is_dir(from)) {
+			char *below = path_format("%s/", to);
+
+			rc = publish_objects(s, from, below, err);
+			free(below);
+		} else {
+			rc = store_put_file(s, to, from, err);
+		}
+		free(from);
+		free(to);
+	}
+	names_free(names, n);
+	return rc;
+}
+
+char *plan_base(int generation, const char *plan_id)
+{
+	return path_format("plan-%04d-%.12s/", generation, plan_id);
+}
+
+static int publish(struct job_plan *p, const char *plan_id, const char *shard_rows, const char *spec_json, struct err *err)
+{
+	const char *dir = store_dir(p->store);
+	char *base = dir && p->generation == 1 ? xstrdup("") : plan_base(p->generation, plan_id), *name = job_commit_name(p->generation);
 	struct buf b = {0}, parent = {0};
 	struct err ignored = {0};
 	int rc = store_exists(p->store, p->next_claim_name, err);
@@ -199,21 +231,31 @@ static int publish(struct job_plan *p, const char *plan_id, int64_t n_shards, co
 	if (rc == 1)
 		rc = err_set(err, ERR_FENCED, "%s: another process took over the planning", store_place(p->store));
 	if (rc == 0)
-		rc = store_dir(p->store) ? publish_dir(p, err) : publish_objects(p, base, n_shards, err);
+		rc = !dir ? publish_objects(p->store, p->work_dir, base, err) : p->generation == 1 ? publish_first(p, err) : publish_dir(p, base, err);
 	if (rc == 0) {
-		rc = store_create(p->store, "job.json", b.data, b.len, err);
-		if (rc == 0)
+		rc = store_create(p->store, name, b.data, b.len, err);
+		if (rc == 0) {
 			err_set(err, ERR_FENCED, "%s: another process planned it", store_place(p->store));
+			/* Nobody but us has heard of this place. */
+			if (*base) {
+				base[strlen(base) - 1] = '\0';
+				store_remove_tree(p->store, base, &ignored);
+			}
+		}
 		rc = rc == 1 ? 0 : -1;
 	}
 	/* The directory's own name, where we may; the job is whole without it. */
-	if (store_dir(p->store)) {
-		buf_addf(&parent, "%s/..", store_dir(p->store));
+	if (dir) {
+		buf_addf(&parent, "%s/..", dir);
 		file_sync_dir(parent.data, &ignored);
 	}
+	/* It counts from here on: not being able to clear up is no failure. */
+	if (rc == 0)
+		plan_sweep(p->store, p->generation, &ignored);
 	buf_release(&b);
 	buf_release(&parent);
 	free(base);
+	free(name);
 	return rc;
 }
 
@@ -252,15 +294,27 @@ int job_plan_commit(struct job_plan *p, const char *spec_json, int64_t rows_per_
 	if (sorter_finish(p->rows, err) < 0 || write_shards(p, n_shards, places, &shard_rows, err) < 0 || store_places(p, places, err) < 0 ||
 	    finish_database(p, plan_id, err) < 0)
 		goto out;
+	/* Spill files are not part of what is published. */
+	sorter_free(places);
+	places = NULL;
+	if (p->from) {
+		sorter_free(p->rows);
+		p->rows = NULL;
+		rc = plan_carry(p, err);
+		if (rc != 0)
+			goto out;
+		rc = -1;
+	}
 	plan_close(p);
-	if (sync_all(p, n_shards, err) < 0 || publish(p, plan_id, n_shards, buf_str(&shard_rows), spec_json, err) < 0)
+	if (sync_all(p, n_shards, err) < 0 || publish(p, plan_id, buf_str(&shard_rows), spec_json, err) < 0)
 		goto out;
 	rc = 0;
 out:
 	yyjson_doc_free(spec);
 	sorter_free(places);
 	buf_release(&shard_rows);
-	if (rc < 0)
+	/* What a row lacks to be kept is no failure of planning. */
+	if (rc < 0 && err && err->code != ERR_FINGERPRINT)
 		err_context(err, "planning failed");
 	job_plan_abort(p); /* removes the working directory and the claim */
 	return rc;

@@ -3,7 +3,10 @@
  *     JOB/plan-claim-0001    who plans; the highest number holds. Removed when job.json is there.
  *     JOB/planning-0001/     plan.db, shards/ and spill files of the planner that holds claim 1
  *
- * A dead planner's claim stays; the next planner makes the next number, and so owns, and removes, whatever the dead one left. */
+ * A dead planner's claim stays; the next planner makes the next number, and so owns, and removes, whatever the dead one left.
+ *
+ * A job that is planned already is planned again in the same way (replan.c); then the working directory as a whole becomes the plan's own,
+ * plan-0002-ID/, and job-0002.json commits it. */
 #ifndef TOKENMILL_QUEUE_PLAN_PRIVATE_H
 #define TOKENMILL_QUEUE_PLAN_PRIVATE_H
 
@@ -19,6 +22,9 @@ struct job_plan {
 	struct claim claim;
 	char *claim_name, *next_claim_name;
 	int64_t claim_number;
+	int generation;          /* that this plan will be: 1 for a new job */
+	struct job *from;        /* the plan before, NULL for a new job; the caller's, as is `how` */
+	struct job_replan *how;
 	int holds_claim;
 	struct database db;
 	sqlite3_stmt *add_row, *find_key, *add_source, *find_source;
@@ -32,7 +38,17 @@ struct job_plan {
 	struct buf line, canonical;
 };
 
+/* The claim is free to take: take it, and open what is needed in the working directory. */
+int plan_begin(struct job_plan *p, struct err *err);
 /* Close statements, database and sorter. */
 void plan_close(struct job_plan *p);
+
+/* "plan-0002-5f0c.../": what a plan's files are below. The generation in it tells when what nobody committed can go. */
+char *plan_base(int generation, const char *plan_id);
+/* Remove what planners that lost, or died, have left for generations up to `newest`: nobody can commit one of those any more. */
+int plan_sweep(struct store *s, int newest, struct err *err);
+
+/* plan.db and shards are complete in the working directory: add what `from` has finished (carry.c). 0, 1: no row runs again, -1. */
+int plan_carry(struct job_plan *p, struct err *err);
 
 #endif

@@ -1,7 +1,7 @@
-/* store_dir.c: a directory as a store. Works on local disks and on network file systems whose locks mean nothing, whose caches are stale, and
- * whose server may do what it was asked for and lose the reply (RFC 1813, 4.5): each step is one that can be told to have been done
- * already. rename(2): the name leads to the file that was written (same inode). link(2): the temporary file has two names (open(2),
- * O_EXCL). Creation that fails on an existing name: the same bytes are there. */
+/* store_dir.c: a directory as a store. Works on local disks and on network file systems whose locks mean nothing, whose caches
+ * are stale, and whose server may do what it was asked for and lose the reply (RFC 1813, 4.5): each step is one that can be
+ * told to have been done already. rename(2): the name leads to the file that was written (same inode). link(2): the temporary
+ * file has two names (open(2), O_EXCL). Creation that fails on an existing name: the same bytes are there. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -109,10 +109,11 @@ static int temporary_write(struct temporary *t, const char *path, const void *da
 		char *parent = parent_of(path);
 		struct err ignored = {0};
 
+		errno = ESTALE; /* for a failure without one of its own: made, and not seen yet */
 		if (file_make_dirs(parent, &ignored) == 0)
 			fd = open(t->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-		else
-			errno = ENOENT;
+		if (fd < 0 && errno == ENOENT)
+			errno = ESTALE;
 		free(parent);
 	}
 	if (fd < 0)
@@ -153,7 +154,9 @@ static void temporary_remove(struct temporary *t)
 	errno = saved;
 }
 
-/* Move a file onto its name; a lost reply shows itself in that the name has the inode already. */
+/* Move a file onto its name; a lost reply shows itself in that the name has the inode already. The second try of what was done
+ * says that the file is not there, while this host may still believe that the name is not, either: it is asked again until its
+ * cache has given that up. */
 static int rename_onto(const char *from, const char *to, dev_t device, ino_t inode)
 {
 	int try = 0;
@@ -165,7 +168,7 @@ static int rename_onto(const char *from, const char *to, dev_t device, ino_t ino
 		if (stat(to, &st) == 0 && st.st_dev == device && st.st_ino == inode)
 			break;
 		errno = saved;
-		if (!try_again(&try, saved)) {
+		if (!try_again(&try, saved == ENOENT ? ESTALE : saved)) {
 			errno = saved;
 			return -1;
 		}
@@ -354,6 +357,21 @@ struct tree_names {
 	size_t n, cap;
 };
 
+/* 1: a directory, 0: not, or gone by now, or not seen yet by this host: its listing told the name; -1. */
+static int is_directory(const char *path, struct err *err)
+{
+	struct stat st;
+	int try = 0;
+
+	while (lstat(path, &st) < 0) {
+		if (errno == ENOENT || errno == ENOTDIR)
+			return 0;
+		if (!try_again(&try, errno))
+			return err_sys(err, ERR_STORAGE, "%s", path);
+	}
+	return S_ISDIR(st.st_mode) ? 1 : 0;
+}
+
 static int walk(const char *path, const char *prefix, struct tree_names *out, struct err *err)
 {
 	char **names = NULL;
@@ -362,19 +380,19 @@ static int walk(const char *path, const char *prefix, struct tree_names *out, st
 
 	for (size_t i = 0; i < n && rc == 0; i++) {
 		char *child = path_format("%s/%s", path, names[i]), *name = path_format("%s%s", prefix, names[i]);
-		struct stat st;
 
-		/* A name without a dot and not known to be a file may be a directory; what vanished meanwhile is left out. */
-		if (lstat(child, &st) == 0 && S_ISDIR(st.st_mode)) {
+		rc = is_directory(child, err);
+		if (rc == 1) {
 			char *below = path_format("%s/", name);
 
 			rc = walk(child, below, out, err);
 			free(below);
-			free(name);
-		} else {
+		} else if (rc == 0) {
 			MEM_GROW(out->names, out->cap, out->n + 1);
 			out->names[out->n++] = name;
+			name = NULL;
 		}
+		free(name);
 		free(child);
 	}
 	names_free(names, n);

@@ -85,3 +85,28 @@ struct engine *engine_choice_open(const struct engine_choice *c, const char *mod
 		fake.max_batch = o->max_batch;
 	return engine_open_fake(text, &fake, err);
 }
+
+int engine_choice_forecast(const struct engine_choice *c, const char *model_path, const struct text *text, const struct engine_options *o,
+                           struct engine_plan *out, struct err *err)
+{
+	int rc;
+
+	if (c->kind == ENGINE_CPU) {
+		struct model *model = model_open(model_path, err);
+
+		rc = model ? engine_forecast(model, o, out, err) : -1;
+		model_free(model);
+	} else {
+		/* Opening it tells. */
+		struct engine_choice quick = *c;
+		struct engine *e;
+
+		quick.fake.load_s = 0;
+		e = engine_choice_open(&quick, model_path, text, o, err);
+		rc = e ? 0 : -1;
+		if (e)
+			*out = *engine_plan(e);
+		engine_close(e);
+	}
+	return rc;
+}

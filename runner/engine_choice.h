@@ -27,5 +27,8 @@ int engine_choice_identify(const struct engine_choice *c, struct job_setup *s, s
 /* o is for an engine with a model; of it the fake takes max_batch, where its own option is not given. */
 struct engine *engine_choice_open(const struct engine_choice *c, const char *model_path, const struct text *text,
                                   const struct engine_options *o, struct err *err);
+/* What engine_choice_open would decide, without loading a model (see engine_forecast). */
+int engine_choice_forecast(const struct engine_choice *c, const char *model_path, const struct text *text, const struct engine_options *o,
+                           struct engine_plan *out, struct err *err);
 
 #endif

@@ -153,6 +153,12 @@ static void row_finish(struct worker *w, struct row_run *row)
 	t->output_tokens += r.output_tokens;
 	t->reasoning_tokens += r.reasoning_tokens;
 	t->recomputed_tokens += r.recomputed_tokens;
+	for (int i = 0; !r.is_error && i < row->request.n; i++) {
+		t->n_samples++;
+		/* Who ignores the model's end gets the limit, which says nothing about the model. */
+		if (!row->request.sampling.ignore_eos)
+			output_lengths_add(&t->lengths, (int64_t)row->samples[i].n_tokens, row->request.sampling.max_tokens);
+	}
 	w->o->progress->n_done++;
 	w->o->progress->n_failed += r.is_error;
 	row_free(w, row);

@@ -12,6 +12,7 @@
 #define TOKENMILL_RUNNER_WORK_H
 
 #include "engine/engine.h"
+#include "jobs/estimate.h"
 #include "queue/job.h"
 #include "runner/output.h"
 #include "runner/progress.h"
@@ -37,7 +38,9 @@ struct work_options {
 
 struct work_totals { /* of this attempt */
 	int64_t n_rows, n_failed, prompt_tokens, cached_tokens, output_tokens, reasoning_tokens, recomputed_tokens;
-	double publish_s; /* time spent publishing */
+	int64_t n_samples;
+	struct output_lengths lengths; /* of answers that the model ended or its row's limit cut */
+	double publish_s;              /* time spent publishing */
 	int64_t n_publishes;
 };
 

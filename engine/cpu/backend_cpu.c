@@ -145,6 +145,11 @@ static struct weight *cpu_weight_load(struct backend *b, const struct tensor *t,
 	return w;
 }
 
+size_t backend_cpu_matrix_bytes(const struct tensor *t)
+{
+	return cpu_packed_bytes(t);
+}
+
 static struct vec *cpu_vec_load(struct backend *b, const struct tensor *t, float offset, struct err *err)
 {
 	struct backend_cpu *c = cpu_of(b);

@@ -208,6 +208,13 @@ void cpu_weight_free(struct cpu_weight *w)
 	free(w);
 }
 
+size_t cpu_packed_bytes(const struct tensor *t)
+{
+	const struct packed_type *type = packed_type_find(t->type);
+
+	return type ? (size_t)((t->shape[0] + TILE_ROWS - 1) / TILE_ROWS) * packed_tile_bytes(type, t->shape[1]) : 0;
+}
+
 size_t cpu_weight_bytes(const struct cpu_weight *w)
 {
 	return w->bytes;

@@ -35,6 +35,7 @@ void cpu_matmul_free(struct cpu_matmul *m);
  * Memory is at most the file type's plus 10 %, and padding to 16 rows. */
 struct cpu_weight *cpu_weight_new(struct cpu_matmul *m, const struct tensor *t, struct err *err);
 void cpu_weight_free(struct cpu_weight *w);
+size_t cpu_packed_bytes(const struct tensor *t); /* cpu_weight_bytes of what t would become; 0 for a type that cannot be packed */
 size_t cpu_weight_bytes(const struct cpu_weight *w);
 int64_t cpu_weight_n_out(const struct cpu_weight *w);
 int64_t cpu_weight_n_in(const struct cpu_weight *w);

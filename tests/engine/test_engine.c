@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/workers.h"
 #include "engine/engine.h"
+#include "engine/model/model.h"
 #include "tests/check.h"
 #include "tests/engine/isas.h"
 
@@ -361,6 +362,37 @@ TEST(bad_requests_are_refused_alone)
 	engine_close(e);
 }
 
+TEST(forecast_is_what_open_decides)
+{
+	static const enum kv_type types[] = {KV_F16, KV_F32};
+
+	for (int i = 0; i < 4; i++) {
+		struct err err = {0};
+		struct engine_options o = {.kv_type = types[i % 2], .memory_bytes = i < 2 ? 0 : (size_t)90 << 20, .n_threads = 2, .max_batch = 40 * i};
+		struct model *model = model_open(model_path, &err);
+		struct engine_plan forecast;
+		struct engine *e;
+
+		CHECK_INT(engine_forecast(model, &o, &forecast, &err), 0);
+		o.memory_bytes = forecast.budget_bytes;
+		e = engine_open(model_path, text, &o, &err);
+		CHECK(e != NULL);
+		if (e) {
+			const struct engine_plan *p = engine_plan(e);
+
+			CHECK_INT(p->weight_bytes, forecast.weight_bytes);
+			CHECK_INT(p->workspace_bytes, forecast.workspace_bytes);
+			CHECK_INT(p->n_kv_blocks, forecast.n_kv_blocks);
+			CHECK_INT(p->max_context, forecast.max_context);
+			CHECK_INT(p->max_batch, forecast.max_batch);
+			CHECK_INT(p->chunk_tokens, forecast.chunk_tokens);
+			CHECK_INT(p->n_threads, forecast.n_threads);
+		}
+		engine_close(e);
+		model_free(model);
+	}
+}
+
 TEST(memory_too_small_is_told)
 {
 	struct engine_options o = {.memory_bytes = (size_t)1 << 20};
@@ -392,6 +424,7 @@ int main(void)
 	RUN(same_after_an_interruption);
 	RUN(stops_and_limits);
 	RUN(bad_requests_are_refused_alone);
+	RUN(forecast_is_what_open_decides);
 	RUN(memory_too_small_is_told);
 	text_free((struct text *)text);
 	return TEST_RESULT();

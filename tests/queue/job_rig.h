@@ -73,7 +73,7 @@ static int rig_record(struct buf *b, const struct rig *r, int64_t row)
 	return failed;
 }
 
-static int rig_add(struct job_plan *p, const struct rig *r, int64_t row, struct err *err)
+static inline int rig_add(struct job_plan *p, const struct rig *r, int64_t row, struct err *err)
 {
 	static struct buf key, input, record;
 	char prefix[16];
@@ -96,7 +96,7 @@ static int rig_add(struct job_plan *p, const struct rig *r, int64_t row, struct 
 	return job_plan_add(p, &pr, NULL, NULL, err);
 }
 
-static int rig_plan(const char *dir, const struct rig *r, struct err *err)
+static inline int rig_plan(const char *dir, const struct rig *r, struct err *err)
 {
 	struct job_plan *p = job_plan_begin(dir, err);
 
@@ -110,7 +110,7 @@ static int rig_plan(const char *dir, const struct rig *r, struct err *err)
 	return job_plan_commit(p, "{\"model\": \"m\", \"fingerprint\":\"f00\"}", r->rows_per_shard, err);
 }
 
-static void rig_result(struct shard *s, const struct rig *r, int64_t row, struct buf *record)
+static inline void rig_result(struct shard *s, const struct rig *r, int64_t row, struct buf *record)
 {
 	struct row_result out = {.row = row, .prompt_tokens = row % 100, .cached_tokens = 1, .output_tokens = 2, .wait_s = 0.25};
 
@@ -121,7 +121,7 @@ static void rig_result(struct shard *s, const struct rig *r, int64_t row, struct
 }
 
 /* Claim and run, publishing every so many rows, until nothing is left to claim or max_rows are done. Rows done, or -1. */
-static int64_t rig_work(struct job *j, const struct job_worker *w, const struct rig *r, int64_t publish_every, int64_t max_rows, struct err *err)
+static inline int64_t rig_work(struct job *j, const struct job_worker *w, const struct rig *r, int64_t publish_every, int64_t max_rows, struct err *err)
 {
 	struct buf record = {0};
 	struct shard *s = NULL;
@@ -151,7 +151,7 @@ static int64_t rig_work(struct job *j, const struct job_worker *w, const struct 
 }
 
 /* 1 when the merged results.jsonl and errors.jsonl are what they should be. */
-static int rig_check(const char *dir, const struct rig *r)
+static inline int rig_check(const char *dir, const struct rig *r)
 {
 	struct buf expected[2] = {0}, found = {0}, record = {0}, path = {0};
 	int ok = 1;

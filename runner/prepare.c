@@ -1,0 +1,237 @@
+/* prepare.c: from options to a setup, and from there to a plan. */
+#include "runner/prepare.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "queue/job.h"
+#include "runner/prompt.h"
+
+void prepare_options_init(struct prepare_options *o)
+{
+	o->seed = o->max_bad_rows = -1;
+}
+
+static int read_date(const char *text, int64_t *out, struct err *err)
+{
+	struct tm tm = {0};
+	const char *end = strptime(text, "%Y-%m-%d", &tm);
+	int day = tm.tm_mday;
+	time_t t = end && !*end ? timegm(&tm) : (time_t)-1;
+
+	/* timegm makes the 2nd of March of the 30th of February. */
+	if (t == (time_t)-1 || tm.tm_mday != day)
+		return err_set(err, ERR_USAGE, "--date must be a day like 2026-01-31, it is '%s'", text);
+	*out = (int64_t)t;
+	return 0;
+}
+
+int prepare_options_check(struct prepare_options *o, struct err *err)
+{
+	if (o->strict && o->max_bad_rows > 0)
+		return err_set(err, ERR_USAGE, "--strict and --max-bad-rows contradict each other");
+	return o->date ? read_date(o->date, &o->date_unix_s, err) : 0;
+}
+
+int64_t prepare_allowed_bad_rows(const struct prepare_options *o)
+{
+	return o->strict ? 0 : o->max_bad_rows;
+}
+
+void prepared_release(struct prepared *p)
+{
+	text_free(p->text);
+	yyjson_doc_free(p->defaults);
+	setup_release(&p->setup);
+}
+
+static int read_defaults(struct prepared *p, struct err *err)
+{
+	struct buf canonical = {0};
+	const char *path = p->o->defaults;
+
+	if (path) {
+		p->defaults = json_parse_file(path, (size_t)1 << 20, ERR_USAGE, err);
+		if (!p->defaults)
+			return err_context(err, "--defaults");
+		if (!json_depth_within(yyjson_doc_get_root(p->defaults), ROW_MAX_DEPTH))
+			return err_set(err, ERR_USAGE, "--defaults %s: nested deeper than %d levels", path, ROW_MAX_DEPTH);
+		json_write_canonical(&canonical, yyjson_doc_get_root(p->defaults));
+	} else {
+		buf_adds(&canonical, "{}");
+	}
+	p->setup.defaults = buf_detach(&canonical);
+	return 0;
+}
+
+int prepared_read(struct prepared *p, struct err *err)
+{
+	struct job_setup *s = &p->setup;
+	const struct prepare_options *o = p->o;
+
+	if (o->name)
+		s->model_name = xstrdup(o->name);
+	if (engine_choice_identify(&p->choice, s, &p->text, &p->rules.n_vocab, err) < 0)
+		return -1;
+	s->math = o->math ? o->math : MATH_FAST;
+	s->kv_type = o->kv_type ? o->kv_type : KV_F16;
+	s->seed = o->seed < 0 ? 0 : (uint64_t)o->seed;
+	s->n_context = (int32_t)o->context;
+	if (read_defaults(p, err) < 0)
+		return -1;
+	if (p->text->chat_template && template_uses(p->text->chat_template, "strftime_now"))
+		s->now_unix_s = (int64_t)time(NULL) / 86400 * 86400;
+	if (o->date && s->now_unix_s)
+		s->now_unix_s = o->date_unix_s;
+	return 0;
+}
+
+void prepared_take_from_job(struct prepared *p, const struct job_setup *there)
+{
+	const struct prepare_options *o = p->o;
+	struct job_setup *s = &p->setup;
+
+	if (!o->math)
+		s->math = there->math;
+	if (!o->kv_type)
+		s->kv_type = there->kv_type;
+	if (o->seed < 0)
+		s->seed = there->seed;
+	if (!o->name) {
+		free(s->model_name);
+		s->model_name = xstrdup(there->model_name);
+	}
+	if (!o->defaults) {
+		free(s->defaults);
+		s->defaults = xstrdup(there->defaults);
+		yyjson_doc_free(p->defaults);
+		p->defaults = strcmp(s->defaults, "{}") == 0 ? NULL : json_parse(s->defaults, strlen(s->defaults), ERR_OTHER, NULL);
+	}
+}
+
+static int digest_inputs(const struct input_list *files, struct job_inputs *l, struct err *err)
+{
+	for (size_t i = 0; i < files->n; i++) {
+		struct job_input *item = inputs_add(l, files->paths[i]);
+		struct input *in = input_open(item->name, 0, err);
+		struct input_line line;
+		int rc;
+
+		if (!in)
+			return -1;
+		while ((rc = input_next(in, &line, err)) > 0)
+			;
+		if (rc == 0)
+			input_digest(in, item->sha256, &item->n_bytes);
+		input_close(in);
+		if (rc < 0)
+			return -1;
+	}
+	return 0;
+}
+
+int prepared_compare(struct prepared *p, const struct job_spec *there, const struct input_list *files, struct err *err)
+{
+	struct job_inputs now = {0};
+	int rc;
+
+	if (!p->setup.n_context)
+		p->setup.n_context = there->setup.n_context;
+	if (!p->o->date)
+		p->setup.now_unix_s = there->setup.now_unix_s;
+	rc = setup_compare(&there->setup, &p->setup, err);
+	if (rc == 0 && files->n) {
+		rc = digest_inputs(files, &now, err);
+		if (rc == 0)
+			rc = inputs_compare(&there->inputs, &now, err);
+	}
+	inputs_release(&now);
+	return rc;
+}
+
+int prepared_set_context(struct prepared *p, const struct engine_options *eo, struct err *err)
+{
+	int32_t limit = p->text->n_context, holds;
+
+	if (engine_choice_forecast(&p->choice, p->setup.model_path, p->text, eo, &p->forecast, err) < 0)
+		return -1;
+	if (limit > 0 && p->setup.n_context > limit)
+		return err_set(err, ERR_USAGE, "--context is %d, the model was made for %d", p->setup.n_context, limit);
+	if (p->setup.n_context)
+		return 0;
+	holds = p->forecast.max_context;
+	p->setup.n_context = limit > 0 && limit < holds ? limit : holds;
+	if (limit > p->setup.n_context)
+		log_warn("memory holds a context of %d tokens, the model was made for %d", p->setup.n_context, limit);
+	return 0;
+}
+
+int prepared_finish(struct prepared *p, struct err *err)
+{
+	setup_hash(&p->setup, p->setup_hash);
+	p->rules.seed = p->setup.seed;
+	p->rules.developer_is_system = !prompt_knows_developer(p->text);
+	p->rules.defaults = yyjson_doc_get_root(p->defaults);
+	p->output = (struct output_rules){.model = p->setup.model_name, .setup = p->setup_hash, .tokenizer = p->text->tokenizer};
+	reasoning_marks_find(&p->output.reasoning, p->text->tokenizer);
+	if (p->rules.defaults && row_check_defaults(&p->rules, err) < 0)
+		return err_context(err, "--defaults");
+	return 0;
+}
+
+/* What job.json says of the model's place must hold in another current directory, too. */
+static char *absolute_path(const char *path)
+{
+	char *current = path[0] == '/' ? NULL : getcwd(NULL, 0);
+	struct buf absolute = {0};
+
+	if (current)
+		buf_addf(&absolute, "%s/", current);
+	buf_adds(&absolute, path);
+	free(current);
+	return buf_detach(&absolute);
+}
+
+int prepared_plan(struct prepared *p, const char *dir, const struct input_list *files, int n_threads, struct plan_totals *totals,
+                  struct err *err)
+{
+	const struct prepare_options *o = p->o;
+	struct plan_options po = {.text = p->text,
+	                          .rules = &p->rules,
+	                          .output = &p->output,
+	                          .now_unix_s = p->setup.now_unix_s,
+	                          .n_context = p->setup.n_context,
+	                          .n_threads = n_threads,
+	                          .max_bad_rows = prepare_allowed_bad_rows(o),
+	                          .n_faults_told = o->strict ? 1000 : 20};
+	struct job_spec spec = {.setup = p->setup};
+	struct buf text = {0};
+	struct job_plan *plan;
+	double start = clock_seconds();
+	int rc = -1;
+
+	plan = job_plan_begin(dir, err);
+	if (!plan)
+		return -1;
+	if (plan_rows(plan, files, &po, &spec.inputs, totals, err) < 0) {
+		job_plan_abort(plan);
+	} else {
+		spec.setup.model_path = p->setup.model_path ? absolute_path(p->setup.model_path) : xstrdup(""); /* the fake needs none */
+		spec_write(&spec, &text);
+		free(spec.setup.model_path);
+		rc = job_plan_commit(plan, text.data, 0, err);
+	}
+	if (rc == 0)
+		log_info("planned %" PRId64 " rows with %" PRId64 " prompt tokens in %.1f s%s", totals->n_rows, totals->prompt_tokens,
+		         clock_seconds() - start, totals->n_bad ? "; rows at fault become error records" : "");
+	buf_release(&text);
+	inputs_release(&spec.inputs);
+	return rc;
+}
