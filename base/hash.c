@@ -2,6 +2,7 @@
 #include "base/hash.h"
 
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
@@ -41,6 +42,14 @@ void sha256_hex(const void *p, size_t n, char hex[SHA256_HEX_BYTES])
 
 	sha256_add(h, p, n);
 	sha256_finish(h, hex);
+}
+
+void hmac_sha256(const void *key, size_t n_key, const void *p, size_t n, unsigned char mac[32])
+{
+	unsigned n_mac = 0;
+
+	if (!HMAC(EVP_sha256(), key, (int)n_key, p, n, mac, &n_mac) || n_mac != 32)
+		BUG("libcrypto has no HMAC with SHA-256");
 }
 
 uint64_t hash64(const void *p, size_t n, uint64_t seed)

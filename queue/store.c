@@ -16,11 +16,7 @@ int store_is_url(const char *place)
 
 struct store *store_open(const char *place, struct err *err)
 {
-	if (store_is_url(place)) {
-		err_set(err, ERR_USAGE, "%s: object storage is not supported by this build", place);
-		return NULL;
-	}
-	return store_dir_open(place, err);
+	return store_is_url(place) ? store_s3_open(place, err) : store_dir_open(place, err);
 }
 
 void store_close(struct store *s)

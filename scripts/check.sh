@@ -47,6 +47,7 @@ diff() {
 	python_test scripts/check-openai.py
 }
 e2e() {
+	scripts/venv.sh >/dev/null || echo "FAIL venv" | tee -a "$all" # has an S3 server
 	for script in tests/e2e/test_*.py; do
 		TEST_ROUNDS=${ROUNDS:-2} step "$(basename "$script" .py)" "$PYTHON" "$script"
 	done

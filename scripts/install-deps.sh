@@ -42,6 +42,7 @@ find_missing() {
 			need libutf8proc-dev library_found libutf8proc
 			need libxxhash-dev library_found libxxhash
 			need libssl-dev library_found libcrypto
+			need libcurl4-openssl-dev library_found libcurl
 			need python3 command_found "$python"
 			need python3-pip python_has pip
 			;;
