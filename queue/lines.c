@@ -1,4 +1,8 @@
-/* lines.c: buffered line files over write(2) and zstd's streaming interface. */
+/* lines.c: buffered line files over write(2) and zstd's streaming interface.
+ *
+ * Plain files are the merged results, which may be large: a thread aside hashes and writes the full buffer while the caller fills the
+ * other one, and reads and hashes the next block while the caller takes lines from this one.
+ */
 #include "queue/lines.h"
 
 #include <errno.h>
@@ -8,9 +12,11 @@
 #include <unistd.h>
 #include <zstd.h>
 
+#include "base/aside.h"
 #include "base/mem.h"
 
 #define BUFFER_BYTES ((size_t)1 << 18)
+#define WRITE_BACK_BYTES ((int64_t)8 << 20) /* so much is handed to the disk at once, long before the sync at the end */
 #define MAX_LINE_BYTES ((size_t)1 << 30) /* SQLite's own limit for a value is a little below */
 
 struct line_writer {
@@ -21,18 +27,31 @@ struct line_writer {
 	int64_t n_bytes;    /* in the file */
 	size_t n_in, n_out;
 	unsigned char *in, *out;
+	/* Plain: the buffer that is being written, and what came of it. While the thread is at it, these and sha are its own. */
+	struct aside *aside;
+	const unsigned char *full;
+	size_t n_full;
+	unsigned char *other;
+	int64_t n_handed_over; /* to the disk */
+	struct err failure;
 };
 
 struct line_writer *line_writer_open(const char *path, enum line_form form, struct err *err)
 {
 	struct line_writer *w;
-	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+	struct aside *aside = NULL;
+	int fd;
 
+	if (form == LINES_PLAIN && !(aside = aside_new(err)))
+		return NULL;
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
 	if (fd < 0) {
 		err_sys(err, ERR_STORAGE, "%s", path);
+		aside_free(aside);
 		return NULL;
 	}
 	w = xcalloc(1, sizeof(*w));
+	w->aside = aside;
 	w->fd = fd;
 	w->path = xstrdup(path);
 	w->in = xmalloc(BUFFER_BYTES);
@@ -46,6 +65,7 @@ struct line_writer *line_writer_open(const char *path, enum line_form form, stru
 		ZSTD_CCtx_setParameter(w->zstd, ZSTD_c_checksumFlag, 1);
 	} else {
 		w->sha = sha256_new();
+		w->other = xmalloc(BUFFER_BYTES);
 	}
 	return w;
 }
@@ -54,11 +74,13 @@ static void writer_free(struct line_writer *w)
 {
 	char hex[SHA256_HEX_BYTES];
 
+	aside_free(w->aside);
 	if (w->sha)
 		sha256_finish(w->sha, hex);
 	ZSTD_freeCCtx(w->zstd);
 	free(w->path);
 	free(w->in);
+	free(w->other);
 	free(w->out);
 	free(w);
 }
@@ -67,6 +89,8 @@ void line_writer_abort(struct line_writer *w)
 {
 	if (!w)
 		return;
+	if (w->aside)
+		aside_wait(w->aside);
 	close(w->fd);
 	writer_free(w);
 }
@@ -87,15 +111,51 @@ static int write_all(struct line_writer *w, const unsigned char *p, size_t n, st
 	return 0;
 }
 
+/* On the thread aside. */
+static void write_full(void *arg)
+{
+	struct line_writer *w = arg;
+
+	sha256_add(w->sha, w->full, w->n_full);
+	if (write_all(w, w->full, w->n_full, &w->failure) < 0)
+		return;
+	if (w->n_bytes - w->n_handed_over >= WRITE_BACK_BYTES) {
+		sync_file_range(w->fd, w->n_handed_over, w->n_bytes - w->n_handed_over, SYNC_FILE_RANGE_WRITE);
+		w->n_handed_over = w->n_bytes;
+	}
+}
+
+/* Until everything that was given is written. */
+static int wait_written(struct line_writer *w, struct err *err)
+{
+	aside_wait(w->aside);
+	return w->failure.code ? err_set(err, w->failure.code, "%s", w->failure.msg) : 0;
+}
+
+/* p, if it is not w->in, must be written when this returns. */
+static int write_plain(struct line_writer *w, const void *p, size_t n, struct err *err)
+{
+	unsigned char *written = w->other;
+
+	if (wait_written(w, err) < 0)
+		return -1;
+	w->full = p;
+	w->n_full = n;
+	aside_start(w->aside, write_full, w);
+	if (p != w->in)
+		return wait_written(w, err);
+	w->other = w->in;
+	w->in = written;
+	return 0;
+}
+
 static int write_out(struct line_writer *w, const void *p, size_t n, ZSTD_EndDirective end, struct err *err)
 {
 	ZSTD_inBuffer in = {p, n, 0};
 	size_t left;
 
-	if (!w->zstd) {
-		sha256_add(w->sha, p, n);
-		return write_all(w, p, n, err);
-	}
+	if (!w->zstd)
+		return write_plain(w, p, n, err);
 	do {
 		ZSTD_outBuffer out = {w->out, ZSTD_CStreamOutSize(), 0};
 
@@ -127,6 +187,8 @@ int line_writer_close(struct line_writer *w, int64_t *n_bytes, char hex[SHA256_H
 {
 	int rc = write_out(w, w->in, w->n_in, ZSTD_e_end, err);
 
+	if (w->aside && wait_written(w, err) < 0)
+		rc = -1;
 	if (rc == 0)
 		sync_file_range(w->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
 	if (close(w->fd) < 0 && rc == 0)
@@ -154,15 +216,27 @@ struct line_reader {
 	size_t cap, len, pos;
 	int at_end;
 	unsigned n_reopened;
+	/* Plain: the block that is being read, and what came of it. While the thread is at it, these, n_bytes, sha and fd are its own. */
+	struct aside *aside;
+	unsigned char *block; /* [BUFFER_BYTES] */
+	size_t block_len, block_pos;
+	struct err failure;
 };
+
+static void read_block(void *arg);
 
 struct line_reader *line_reader_open(const char *path, enum line_form form, struct err *err)
 {
 	struct line_reader *r;
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	struct aside *aside = NULL;
+	int fd;
 
+	if (form == LINES_PLAIN && !(aside = aside_new(err)))
+		return NULL;
+	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0) {
 		err_sys(err, ERR_STORAGE, "%s", path);
+		aside_free(aside);
 		return NULL;
 	}
 	posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
@@ -179,6 +253,9 @@ struct line_reader *line_reader_open(const char *path, enum line_form form, stru
 		r->frame_left = 1;
 	} else {
 		r->sha = sha256_new();
+		r->block = xmalloc(BUFFER_BYTES);
+		r->aside = aside;
+		aside_start(aside, read_block, r);
 	}
 	return r;
 }
@@ -189,12 +266,14 @@ void line_reader_close(struct line_reader *r)
 
 	if (!r)
 		return;
+	aside_free(r->aside);
 	if (r->sha)
 		sha256_finish(r->sha, hex);
 	ZSTD_freeDCtx(r->zstd);
 	close(r->fd);
 	free(r->path);
 	free(r->in);
+	free(r->block);
 	free(r->text);
 	free(r);
 }
@@ -232,21 +311,43 @@ static ssize_t read_some(struct line_reader *r, void *p, size_t n, struct err *e
 	return k;
 }
 
+/* On the thread aside. */
+static void read_block(void *arg)
+{
+	struct line_reader *r = arg;
+	ssize_t k = read_some(r, r->block, BUFFER_BYTES, &r->failure);
+
+	r->block_pos = 0;
+	r->block_len = k < 0 ? 0 : (size_t)k;
+	sha256_add(r->sha, r->block, r->block_len);
+}
+
+static int read_plain(struct line_reader *r, struct err *err)
+{
+	size_t room = r->cap - r->len, n;
+
+	aside_wait(r->aside);
+	if (r->failure.code)
+		return err_set(err, r->failure.code, "%s", r->failure.msg);
+	n = r->block_len - r->block_pos;
+	r->at_end = n == 0;
+	if (n > room)
+		n = room;
+	memcpy(r->text + r->len, r->block + r->block_pos, n);
+	r->len += n;
+	r->block_pos += n;
+	if (n && r->block_pos == r->block_len)
+		aside_start(r->aside, read_block, r);
+	return 0;
+}
+
 /* More text behind len; sets at_end. */
 static int read_more(struct line_reader *r, struct err *err)
 {
 	ZSTD_outBuffer out = {r->text + r->len, r->cap - r->len, 0};
 
-	if (!r->zstd) {
-		ssize_t k = read_some(r, r->text + r->len, r->cap - r->len, err);
-
-		if (k < 0)
-			return -1;
-		sha256_add(r->sha, r->text + r->len, (size_t)k);
-		r->at_end = k == 0;
-		r->len += (size_t)k;
-		return 0;
-	}
+	if (!r->zstd)
+		return read_plain(r, err);
 	while (out.pos == 0) {
 		ZSTD_inBuffer in;
 
@@ -313,6 +414,7 @@ int64_t line_reader_number(const struct line_reader *r)
 
 void line_reader_sum(struct line_reader *r, int64_t *n_bytes, char hex[SHA256_HEX_BYTES])
 {
+	aside_wait(r->aside);
 	*n_bytes = r->n_bytes;
 	sha256_finish(r->sha, hex);
 	r->sha = NULL;

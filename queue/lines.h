@@ -1,5 +1,5 @@
 /* lines.h: text files of many lines, written once and read once from end to end. The writer counts and hashes what passes; the reader
- * gives line after line from a plain file or from one zstd frame with a checksum. One thread. */
+ * gives line after line from a plain file or from one zstd frame with a checksum. One thread calls; plain files have another of their own. */
 #ifndef TOKENMILL_QUEUE_LINES_H
 #define TOKENMILL_QUEUE_LINES_H
 

@@ -404,8 +404,8 @@ static int publish_all(struct worker *w, struct err *err)
 		if (s->has_news && publish_shard(w, s, err) < 0)
 			return -1;
 	took = clock_seconds() - start;
-	/* On slow storage less often, so that publishing takes at most 2 % of the time. */
-	w->next_publish_s = start + (took * 50 > w->o->publish_s ? took * 50 : w->o->publish_s);
+	/* On slow storage less often, so that publishing takes at most 1 % of the time. */
+	w->next_publish_s = start + (took * 100 > w->o->publish_s ? took * 100 : w->o->publish_s);
 	return 0;
 }
 

@@ -1,4 +1,5 @@
 /* Tests of base/: errors, buffers, json glue, files, workers. */
+#include "base/aside.h"
 #include "base/buf.h"
 #include "base/errors.h"
 #include "base/file.h"
@@ -136,6 +137,41 @@ TEST(workers)
 	CHECK(workers_available_cpus() >= 1);
 }
 
+struct addition {
+	uint64_t total;
+	int next;
+};
+
+static void add_next(void *arg)
+{
+	struct addition *s = arg;
+
+	s->total += (uint64_t)s->next;
+}
+
+/* One piece of work at a time, each seen by the owner once it has waited. */
+TEST(aside)
+{
+	struct err err = {0};
+	struct aside *a = aside_new(&err);
+	struct addition s = {0};
+
+	CHECK(a != NULL);
+	aside_wait(a);
+	for (int i = 1; i <= 10000; i++) {
+		aside_wait(a);
+		s.next = i;
+		aside_start(a, add_next, &s);
+	}
+	aside_wait(a);
+	CHECK_INT(s.total, 50005000);
+	s.next = 7;
+	aside_start(a, add_next, &s);
+	aside_free(a);
+	CHECK_INT(s.total, 50005007);
+	aside_free(NULL);
+}
+
 int main(void)
 {
 	RUN(errors);
@@ -144,5 +180,6 @@ int main(void)
 	RUN(json);
 	RUN(files);
 	RUN(workers);
+	RUN(aside);
 	return TEST_RESULT();
 }

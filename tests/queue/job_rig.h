@@ -183,12 +183,12 @@ static inline int rig_check(const char *dir, const struct rig *r)
 	return ok;
 }
 
-static int rig_remove_one(const char *path, const struct stat *st, int kind, struct FTW *ftw)
+static inline int rig_remove_one(const char *path, const struct stat *st, int kind, struct FTW *ftw)
 {
 	return remove(path);
 }
 
-static void rig_remove(const char *dir)
+static inline void rig_remove(const char *dir)
 {
 	nftw(dir, rig_remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }

@@ -3,6 +3,8 @@
 
 #include <fcntl.h>
 #include <stdlib.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -146,6 +148,39 @@ static int64_t read_lines(const char *path, enum line_form form, size_t long_byt
 	return rc < 0 ? -1 : count;
 }
 
+/* A plain file is written by another thread: what fails there must come to light here, at the latest at the close. */
+TEST(lines_on_a_full_disk)
+{
+	struct err err = {0};
+	struct rlimit before, small = {.rlim_cur = 700000};
+	struct line_writer *w;
+	char line[1000];
+	int rc = 0;
+
+	/* A file that may not grow stands for the disk. */
+	signal(SIGXFSZ, SIG_IGN);
+	getrlimit(RLIMIT_FSIZE, &before);
+	small.rlim_max = before.rlim_max;
+	setrlimit(RLIMIT_FSIZE, &small);
+	memset(line, 'x', sizeof(line));
+	w = line_writer_open("limited", LINES_PLAIN, &err);
+	for (int i = 0; i < 2000 && rc == 0; i++)
+		rc = line_writer_add(w, line, sizeof(line), &err);
+	CHECK_INT(rc, -1);
+	line_writer_abort(w);
+	CHECK(strstr(err.msg, "limited") != NULL);
+	err_clear(&err);
+	/* Too few bytes for the failure to be seen before the end. */
+	w = line_writer_open("limited-2", LINES_PLAIN, &err);
+	for (int i = 0; i < 701; i++)
+		CHECK_INT(line_writer_add(w, line, sizeof(line), &err), 0);
+	CHECK_INT(line_writer_close(w, NULL, NULL, &err), -1);
+	CHECK(strstr(err.msg, "limited-2") != NULL);
+	setrlimit(RLIMIT_FSIZE, &before);
+	unlink("limited");
+	unlink("limited-2");
+}
+
 TEST(lines)
 {
 	struct err err = {0};
@@ -181,5 +216,6 @@ int main(void)
 	RUN(sorter);
 	RUN(sorter_cannot_spill);
 	RUN(lines);
+	RUN(lines_on_a_full_disk);
 	return TEST_RESULT();
 }
