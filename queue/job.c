@@ -90,6 +90,30 @@ static int read_shards(struct job *j, yyjson_val *root, struct err *err)
 	return 0;
 }
 
+/* "shard_costs" and "figures". */
+static int read_figures(struct job *j, yyjson_val *root, struct err *err)
+{
+	yyjson_val *costs = yyjson_obj_get(root, "shard_costs"), *figures = yyjson_obj_get(root, "figures"), *v;
+	struct plan_figures *f = &j->figures;
+	size_t i, max;
+
+	if (yyjson_arr_size(costs) != (size_t)j->n_shards)
+		return err_set(err, ERR_STORAGE, "\"shard_costs\" has %zu members, there are %" PRId64 " shards", yyjson_arr_size(costs), j->n_shards);
+	yyjson_arr_foreach(costs, i, max, v)
+	{
+		if (!yyjson_is_num(v) || !(yyjson_get_num(v) >= 0))
+			return err_set(err, ERR_STORAGE, "shard %zu costs %s", i, json_type_name(v));
+		j->shards[i].cost = yyjson_get_num(v);
+	}
+	v = yyjson_obj_get(figures, "cost");
+	f->cost = yyjson_get_num(v);
+	if (!yyjson_is_num(v))
+		return err_set(err, ERR_STORAGE, "\"cost\" is %s, expected a number", json_type_name(v));
+	return get_count(figures, "prompt_tokens", &f->prompt_tokens, err) < 0 || get_count(figures, "max_output_tokens", &f->max_output_tokens, err) < 0
+	           ? -1
+	           : get_count(figures, "shared_units", &f->shared_units, err);
+}
+
 static int parse_job_json(struct job *j, const char *text, size_t n, struct err *err)
 {
 	static const char mark[] = ",\"spec\":";
@@ -113,7 +137,7 @@ static int parse_job_json(struct job *j, const char *text, size_t n, struct err 
 	}
 	memcpy(j->plan_id, yyjson_get_str(id), sizeof(j->plan_id));
 	if (get_count(root, "rows", &j->n_rows, err) < 0 || get_count(root, "bad_rows", &j->n_bad_rows, err) < 0 ||
-	    read_shards(j, root, err) < 0)
+	    read_shards(j, root, err) < 0 || read_figures(j, root, err) < 0)
 		goto out;
 	base = yyjson_obj_get(root, "base");
 	if (!yyjson_is_str(base)) {
@@ -265,6 +289,21 @@ int64_t job_n_rows(const struct job *j)
 int64_t job_n_bad_rows(const struct job *j)
 {
 	return j->n_bad_rows;
+}
+
+int64_t job_shard_n_rows(const struct job *j, int64_t shard)
+{
+	return j->shards[shard].n_rows;
+}
+
+double job_shard_cost(const struct job *j, int64_t shard)
+{
+	return j->shards[shard].cost;
+}
+
+const struct plan_figures *job_figures(const struct job *j)
+{
+	return &j->figures;
 }
 
 int64_t job_n_shards(const struct job *j)

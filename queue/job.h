@@ -35,6 +35,8 @@
 
 /* ---- plan ---- */
 
+enum { PLAN_PREFIX_UNIT = 4 };
+
 struct job_plan;
 
 struct plan_row {
@@ -46,8 +48,10 @@ struct plan_row {
 	size_t n_input;
 	int64_t n_prompt_tokens;
 	int64_t max_output_tokens;
-	const void *prefix_key;  /* bytes that sort rows so that shared prefixes are neighbours */
+	const void *prefix_key;  /* bytes that sort rows so that shared prefixes are neighbours: units of PLAN_PREFIX_UNIT, one for each step */
 	size_t n_prefix_key;     /* at most 1024 */
+	double cost;             /* of running it alone, in seconds or any unit; 0: as any other */
+	double prefix_saving;    /* what it costs less for each unit of prefix that was computed before */
 	const char *tags;        /* what it is charged to: a JSON object of strings, canonical; NULL or empty for none */
 	size_t n_tags;
 	/* A row at fault: its finished error record instead of a run, a line without newline. NULL for a good row. */
@@ -61,9 +65,12 @@ struct job_plan *job_plan_begin(const char *dir, struct err *err);
 /* Rows in input order; the row number is the count of earlier calls. 0; 1 when the key was there before (nothing is added; *first_source,
  * *first_line say where, borrowed until the next call); -1. */
 int job_plan_add(struct job_plan *p, const struct plan_row *row, const char **first_source, int64_t *first_line, struct err *err);
-/* Cut shards of about rows_per_shard rows in prefix order, publish plan.db, shards, and job.json as the last. rows_per_shard 0: an eighth of the
- * rows, but at least 256 and at most 2000 (164 rows: one shard; 1000: four; a million: 500). spec_json: an object; it is stored under "spec".
- * Of its members queue reads "fingerprint" (copied to manifest.json) and "deterministic" (see job_merge). Frees p, also on failure. 0, -1; see job_replan_begin for 1. */
+/* Before the commit: how many shards there shall be, instead of rows_per_shard; no more than there are rows. */
+void job_plan_set_shards(struct job_plan *p, int64_t n_shards);
+/* Cut shards in prefix order, of about equal cost (shard_cut.h), publish plan.db, shards, and job.json as the last. Their number is that of all
+ * rows over rows_per_shard. 0 for that: an eighth of the rows, but at least 256 and at most 2000 (164 rows: one shard; 1000: four; a million: 500).
+ * spec_json: an object; it is stored under "spec". Of its members queue reads "fingerprint" (copied to manifest.json) and "deterministic" (see
+ * job_merge). Frees p, also on failure. 0, -1; see job_replan_begin for 1. */
 int job_plan_commit(struct job_plan *p, const char *spec_json, int64_t rows_per_shard, struct err *err);
 void job_plan_abort(struct job_plan *p); /* frees and removes the temporary directory */
 
@@ -81,6 +88,14 @@ int job_generation(const struct job *j); /* 1, or more when it was planned again
 int64_t job_n_rows(const struct job *j);       /* all rows, those at fault included */
 int64_t job_n_bad_rows(const struct job *j);
 int64_t job_n_shards(const struct job *j);
+int64_t job_shard_n_rows(const struct job *j, int64_t shard);
+double job_shard_cost(const struct job *j, int64_t shard); /* in the planner's unit; of a shard's rows each shares with the one before */
+struct plan_figures { /* over the rows that run */
+	int64_t prompt_tokens, max_output_tokens;
+	int64_t shared_units; /* of prefix, when each is computed once in the whole job */
+	double cost;          /* over all shards */
+};
+const struct plan_figures *job_figures(const struct job *j);
 /* Rows with a result over all shards (segments and done marks), for "resuming: 80 of 164 rows are done"; rows at fault are not among them. -1. */
 int64_t job_n_done_rows(struct job *j, struct err *err);
 

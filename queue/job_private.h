@@ -25,8 +25,10 @@ struct job {
 	int64_t n_rows, n_bad_rows, n_shards;
 	struct store_file plan_file; /* plan.db, once it is needed: workers do without */
 	struct database plan;
+	struct plan_figures figures;
 	struct {
 		int64_t n_rows;
+		double cost;
 		int is_done; /* once true always true */
 	} *shards;           /* [n_shards] */
 	struct shard *open;  /* handles, linked by next_open */

@@ -238,6 +238,11 @@ void job_plan_abort(struct job_plan *p)
 	free(p);
 }
 
+void job_plan_set_shards(struct job_plan *p, int64_t n_shards)
+{
+	p->n_shards_wanted = n_shards;
+}
+
 /* The number of a text in a table of distinct ones; *last remembers the latest, since equal ones mostly come together. */
 static int text_number(struct job_plan *p, sqlite3_stmt *add, sqlite3_stmt *find, const char *text, size_t n, struct buf *last,
                        int64_t *last_number, int64_t *number, struct err *err)
@@ -332,10 +337,15 @@ int job_plan_add(struct job_plan *p, const struct plan_row *row, const char **fi
 		return 1;
 	}
 	if (!row->error_line) {
+		struct row_weight weight = {row->cost > 0 ? row->cost : 1, row->prefix_saving > 0 ? row->prefix_saving : 0};
+
 		buf_reset(&p->line);
 		shard_line_write(&p->line, p->n_rows, row);
-		if (sorter_add(p->rows, row->prefix_key, row->n_prefix_key, &(struct sorter_part){p->line.data, p->line.len}, 1, err) < 0)
+		if (sorter_add(p->rows, row->prefix_key, row->n_prefix_key,
+		               (struct sorter_part[]){{&weight, sizeof(weight)}, {p->line.data, p->line.len}}, 2, err) < 0)
 			goto fail;
+		p->figures.prompt_tokens += row->n_prompt_tokens;
+		p->figures.max_output_tokens += row->max_output_tokens;
 	} else {
 		p->n_bad_rows++;
 	}

@@ -1,4 +1,4 @@
-/* plan_commit.c: rows in prefix order are cut into shards, and the plan is published. What is seen from outside:
+/* plan_commit.c: rows are cut into shards (plan_shards.c), and the plan is published. What is seen from outside:
  *
  *     planning-0001/shards/  --rename-->  shards/     fails if there is one already
  *     planning-0001/plan.db  --link---->  plan.db     fails if there is one already
@@ -26,99 +26,6 @@
 #include "queue/lines.h"
 #include "queue/plan_private.h"
 #include "queue/schema.h"
-
-/* Without a wish: eight shards, so that a few workers can share a small job, but none under 256 rows, since each has a tail in which the
- * batch runs empty; and none over 2000, so that a lost shard is a small loss and the last shards of a large job end together. */
-static int64_t choose_rows_per_shard(int64_t n_rows)
-{
-	int64_t n = n_rows / 8;
-
-	return n < 256 ? 256 : n > 2000 ? 2000 : n;
-}
-
-/* Write shards in sorted order; who is where goes to `places` (key: row, big-endian; data: shard), since plan.db wants it in row order. */
-static int write_shards(struct job_plan *p, int64_t n_shards, struct sorter *places, struct buf *shard_rows, struct err *err)
-{
-	int64_t n_good = p->n_rows - p->n_bad_rows, done = 0;
-	sqlite3_stmt *add = database_prepare(&p->db, "INSERT INTO shard VALUES(?,?,?)", err);
-	struct line_writer *w = NULL;
-	int rc = -1;
-
-	if (!add)
-		return -1;
-	for (int64_t shard = 0; shard < n_shards; shard++) {
-		/* Even parts; the product stays far below 2^63. */
-		int64_t end = n_good * (shard + 1) / n_shards, first = done, n_bytes = 0;
-		char *dir = path_format("%s/shards/%05" PRId64, p->work_dir, shard);
-		char *path = path_format("%s/input.jsonl.zst", dir);
-
-		if (mkdir(dir, 0777) < 0)
-			err_sys(err, ERR_STORAGE, "%s", dir);
-		else
-			w = line_writer_open(path, LINES_ZSTD, err);
-		free(dir);
-		free(path);
-		if (!w)
-			goto out;
-		for (; done < end; done++) {
-			struct sorter_part record;
-			unsigned char key[8];
-			int32_t number = (int32_t)shard;
-			int64_t row;
-
-			if (sorter_next(p->rows, NULL, &record, err) != 1) {
-				err_set(err, ERR_STORAGE, "%s: rows are missing from the spill file", p->work_dir);
-				goto out;
-			}
-			if (line_writer_add(w, record.data, record.n, err) < 0 || shard_line_parse_row(record.data, record.n, &row, err) < 0)
-				goto out;
-			for (int i = 0; i < 8; i++)
-				key[i] = (unsigned char)(row >> (56 - 8 * i));
-			if (sorter_add(places, key, sizeof(key), &(struct sorter_part){&number, sizeof(number)}, 1, err) < 0)
-				goto out;
-		}
-		if (line_writer_close(w, &n_bytes, NULL, err) < 0) {
-			w = NULL;
-			goto out;
-		}
-		w = NULL;
-		sqlite3_bind_int64(add, 1, shard);
-		sqlite3_bind_int64(add, 2, done - first);
-		sqlite3_bind_int64(add, 3, n_bytes);
-		if (database_step(&p->db, add, err) < 0)
-			goto out;
-		buf_addf(shard_rows, "%s%" PRId64, shard ? "," : "", done - first);
-		sqlite3_reset(add);
-	}
-	rc = 0;
-out:
-	line_writer_abort(w);
-	sqlite3_finalize(add);
-	return rc;
-}
-
-static int store_places(struct job_plan *p, struct sorter *places, struct err *err)
-{
-	sqlite3_stmt *set = database_prepare(&p->db, "UPDATE row SET shard=? WHERE row=?", err);
-	struct sorter_part key, record;
-	int rc = set ? sorter_finish(places, err) : -1;
-
-	while (rc == 0 && (rc = sorter_next(places, &key, &record, err)) == 1) {
-		const unsigned char *k = key.data;
-		int32_t shard;
-		int64_t row = 0;
-
-		memcpy(&shard, record.data, sizeof(shard));
-		for (int i = 0; i < 8; i++)
-			row = row << 8 | k[i];
-		sqlite3_bind_int64(set, 1, shard);
-		sqlite3_bind_int64(set, 2, row);
-		rc = database_step(&p->db, set, err);
-		sqlite3_reset(set);
-	}
-	sqlite3_finalize(set);
-	return rc;
-}
 
 static int finish_database(struct job_plan *p, const char *plan_id, struct err *err)
 {
@@ -216,7 +123,7 @@ char *plan_base(int generation, const char *plan_id)
 	return path_format("plan-%04d-%.12s/", generation, plan_id);
 }
 
-static int publish(struct job_plan *p, const char *plan_id, const char *shard_rows, const char *spec_json, struct err *err)
+static int publish(struct job_plan *p, const char *plan_id, const struct plan_shards *shards, const char *spec_json, struct err *err)
 {
 	const char *dir = store_dir(p->store);
 	char *base = dir && p->generation == 1 ? xstrdup("") : plan_base(p->generation, plan_id), *name = job_commit_name(p->generation);
@@ -224,8 +131,10 @@ static int publish(struct job_plan *p, const char *plan_id, const char *shard_ro
 	struct err ignored = {0};
 	int rc = store_exists(p->store, p->next_claim_name, err);
 
-	buf_addf(&b, "{\"format\":%d,\"plan_id\":\"%s\",\"base\":\"%s\",\"rows\":%" PRId64 ",\"bad_rows\":%" PRId64 ",\"shards\":[%s],\"spec\":",
-	         JOB_FORMAT, plan_id, base, p->n_rows, p->n_bad_rows, shard_rows);
+	buf_addf(&b, "{\"format\":%d,\"plan_id\":\"%s\",\"base\":\"%s\",\"rows\":%" PRId64 ",\"bad_rows\":%" PRId64, JOB_FORMAT, plan_id, base,
+	         p->n_rows, p->n_bad_rows);
+	plan_shards_write(p, shards, &b);
+	buf_adds(&b, ",\"spec\":");
 	buf_adds(&b, spec_json);
 	buf_adds(&b, "}\n");
 	if (rc == 1)
@@ -271,33 +180,20 @@ static void make_plan_id(char out[33])
 
 int job_plan_commit(struct job_plan *p, const char *spec_json, int64_t rows_per_shard, struct err *err)
 {
-	int64_t n_good = p->n_rows - p->n_bad_rows, n_shards;
 	yyjson_doc *spec = json_parse(spec_json, strlen(spec_json), ERR_OTHER, err);
-	struct sorter *places = NULL;
-	struct buf shard_rows = {0};
-	char *path, plan_id[33];
+	struct plan_shards shards = {0};
+	char plan_id[33];
 	int rc = -1;
 
 	if (!spec || !yyjson_is_obj(yyjson_doc_get_root(spec))) {
 		err_set(err, ERR_OTHER, "the job's spec is %s, expected an object", json_type_name(yyjson_doc_get_root(spec)));
 		goto out;
 	}
-	if (rows_per_shard <= 0)
-		rows_per_shard = choose_rows_per_shard(n_good);
-	n_shards = (n_good + rows_per_shard - 1) / rows_per_shard;
-	if (n_shards > MAX_SHARDS)
-		n_shards = MAX_SHARDS;
 	make_plan_id(plan_id);
-	path = path_format("%s/places.spill", p->work_dir);
-	places = sorter_new(path, SORT_BYTES / 2);
-	free(path);
-	if (sorter_finish(p->rows, err) < 0 || write_shards(p, n_shards, places, &shard_rows, err) < 0 || store_places(p, places, err) < 0 ||
-	    finish_database(p, plan_id, err) < 0)
+	if (plan_shards_cut(p, rows_per_shard, &shards, err) < 0 || finish_database(p, plan_id, err) < 0)
 		goto out;
-	/* Spill files are not part of what is published. */
-	sorter_free(places);
-	places = NULL;
 	if (p->from) {
+		/* Its spill file is not part of what is published. */
 		sorter_free(p->rows);
 		p->rows = NULL;
 		rc = plan_carry(p, err);
@@ -306,13 +202,12 @@ int job_plan_commit(struct job_plan *p, const char *spec_json, int64_t rows_per_
 		rc = -1;
 	}
 	plan_close(p);
-	if (sync_all(p, n_shards, err) < 0 || publish(p, plan_id, buf_str(&shard_rows), spec_json, err) < 0)
+	if (sync_all(p, shards.n, err) < 0 || publish(p, plan_id, &shards, spec_json, err) < 0)
 		goto out;
 	rc = 0;
 out:
 	yyjson_doc_free(spec);
-	sorter_free(places);
-	buf_release(&shard_rows);
+	plan_shards_release(&shards);
 	/* What a row lacks to be kept is no failure of planning. */
 	if (rc < 0 && err && err->code != ERR_FINGERPRINT)
 		err_context(err, "planning failed");

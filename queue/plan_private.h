@@ -1,4 +1,4 @@
-/* plan_private.h: a plan in the making, shared by plan.c and plan_commit.c.
+/* plan_private.h: a plan in the making, shared by plan.c, plan_shards.c and plan_commit.c.
  *
  *     JOB/plan-claim-0001    who plans; the highest number holds. Removed when job.json is there.
  *     JOB/planning-0001/     plan.db, shards/ and spill files of the planner that holds claim 1
@@ -33,10 +33,27 @@ struct job_plan {
 	sqlite3_stmt *add_tag, *find_tag;
 	struct buf last_tags;
 	int64_t last_tags_number;   /* 0: none yet */
-	struct sorter *rows; /* shard lines by prefix */
-	int64_t n_rows, n_bad_rows;
+	struct sorter *rows; /* by prefix; a record is a struct row_weight and the row's shard line */
+	int64_t n_rows, n_bad_rows, n_folded_rows;
+	int64_t n_shards_wanted; /* 0: not said */
+	struct plan_figures figures;
 	struct buf line, canonical;
 };
+
+struct row_weight {
+	double cost, saving; /* of the row alone; less for each unit of prefix that it shares with the row before */
+};
+
+/* What became of the shards: all [n]. */
+struct plan_shards {
+	int64_t *n_rows;
+	double *costs;
+	int64_t n;
+};
+/* Cut the rows into shards: write their files, and into plan.db what they are and who is where. Fills in p->figures. */
+int plan_shards_cut(struct job_plan *p, int64_t rows_per_shard, struct plan_shards *out, struct err *err);
+void plan_shards_write(const struct job_plan *p, const struct plan_shards *s, struct buf *out); /* members of job.json, each after a comma */
+void plan_shards_release(struct plan_shards *s);
 
 /* The claim is free to take: take it, and open what is needed in the working directory. */
 int plan_begin(struct job_plan *p, struct err *err);

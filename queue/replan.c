@@ -68,12 +68,14 @@ static int copy_table(struct database *from, struct database *to, const char *ta
 	return rc;
 }
 
-/* The shards hold their rows in prefix order one after another: the place of a line stands for its prefix. */
+/* The shards hold their rows in prefix order one after another: the place of a line stands for its prefix. It is one unit, so neighbours share
+ * none: what they share in truth is in the cost of their shard already. */
 static int add_shard_lines(struct job_plan *p, int64_t shard, int64_t *place, struct err *err)
 {
 	char *dir = job_shard_dir(p->from, shard), *name = path_format("%s/input.jsonl.zst", dir);
 	struct store_file file = {0};
 	struct line_reader *in = NULL;
+	struct row_weight weight = {.cost = p->from->shards[shard].cost / (double)(p->from->shards[shard].n_rows + !p->from->shards[shard].n_rows)};
 	const char *line;
 	size_t n;
 	int rc = store_fetch(p->from->store, name, &file, err);
@@ -85,13 +87,17 @@ static int add_shard_lines(struct job_plan *p, int64_t shard, int64_t *place, st
 		rc = in ? 0 : -1;
 	}
 	while (rc == 0 && (rc = line_reader_next(in, &line, &n, err)) == 1) {
-		unsigned char key[8];
-		struct sorter_part parts[2] = {{line, n}, {"\n", 1}};
+		unsigned char key[PLAN_PREFIX_UNIT];
+		struct sorter_part parts[3] = {{&weight, sizeof(weight)}, {line, n}, {"\n", 1}};
 
-		for (int i = 0; i < 8; i++)
-			key[i] = (unsigned char)((uint64_t)*place >> (56 - 8 * i));
+		if (*place > UINT32_MAX) {
+			rc = err_set(err, ERR_INPUT, "more than %u rows", UINT32_MAX);
+			break;
+		}
+		for (int i = 0; i < PLAN_PREFIX_UNIT; i++)
+			key[i] = (unsigned char)((uint64_t)*place >> (24 - 8 * i));
 		++*place;
-		rc = sorter_add(p->rows, key, sizeof(key), parts, 2, err);
+		rc = sorter_add(p->rows, key, sizeof(key), parts, 3, err);
 	}
 	line_reader_close(in);
 	store_file_release(&file);
@@ -115,6 +121,8 @@ int job_replan_add_same(struct job_plan *p, struct err *err)
 			return -1;
 	p->n_rows = p->from->n_rows;
 	p->n_bad_rows = p->from->n_bad_rows;
+	p->figures = p->from->figures;
+	p->figures.cost = 0; /* the cut sums it up */
 	if (place != p->n_rows - p->n_bad_rows)
 		return err_set(err, ERR_STORAGE, "%s: its shards have %" PRId64 " rows, the plan has %" PRId64, store_place(p->store), place,
 		               p->n_rows - p->n_bad_rows);

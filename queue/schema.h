@@ -46,6 +46,7 @@
  *   shard               number, the name of its directory
  *   n_rows              rows in it
  *   n_input_bytes       size of input.jsonl.zst
+ *   cost                what running it is expected to take, in the planner's unit (seconds of one worker)
  */
 #define PLAN_SCHEMA                                                                                                    \
 	"CREATE TABLE meta(plan_id TEXT NOT NULL);"                                                                        \
@@ -54,7 +55,8 @@
 	" line INTEGER NOT NULL, shard INTEGER, n_prompt_tokens INTEGER NOT NULL, max_output_tokens INTEGER NOT NULL,"     \
 	" tags INTEGER NOT NULL, error TEXT);"                                                                             \
 	"CREATE TABLE tag(tags INTEGER PRIMARY KEY, json TEXT NOT NULL UNIQUE);"                                                                                                 \
-	"CREATE TABLE shard(shard INTEGER PRIMARY KEY, n_rows INTEGER NOT NULL, n_input_bytes INTEGER NOT NULL);"
+	"CREATE TABLE shard(shard INTEGER PRIMARY KEY, n_rows INTEGER NOT NULL, n_input_bytes INTEGER NOT NULL,"        \
+	" cost REAL NOT NULL);"
 
 /* shards/NNNNN/seg-EEEE-SSSSSS.db (epoch, sequence number within the epoch)
  *

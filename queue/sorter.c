@@ -20,6 +20,7 @@ struct entry {
 };
 
 struct run {
+	off_t begin;
 	off_t next, end; /* part of the file that is not yet in buf */
 	unsigned char *buf;
 	size_t cap, len, pos; /* record at pos is the run's smallest */
@@ -136,7 +137,7 @@ static int write_spill(struct sorter *s, const unsigned char *p, size_t n, struc
 static int spill(struct sorter *s, struct err *err)
 {
 	enum { OUT_BYTES = 1 << 18 };
-	struct run run = {.next = s->n_spilled};
+	struct run run = {.begin = s->n_spilled, .next = s->n_spilled};
 	unsigned char *out;
 	size_t n_out = 0;
 	int rc = 0;
@@ -279,6 +280,25 @@ static void heap_down(struct sorter *s, size_t i)
 	}
 }
 
+/* All runs at their beginning, in a heap. */
+static int start_merge(struct sorter *s, struct err *err)
+{
+	s->n_heap = 0;
+	s->taken = 0;
+	for (size_t i = 0; i < s->n_runs; i++) {
+		struct run *r = &s->runs[i];
+
+		r->next = r->begin;
+		r->len = r->pos = 0;
+		if (run_load(s, r, err) < 0)
+			return -1;
+		s->heap[s->n_heap++] = i;
+	}
+	for (size_t i = s->n_heap; i-- > 0;)
+		heap_down(s, i);
+	return 0;
+}
+
 int sorter_finish(struct sorter *s, struct err *err)
 {
 	size_t buf_bytes;
@@ -301,13 +321,14 @@ int sorter_finish(struct sorter *s, struct err *err)
 	for (size_t i = 0; i < s->n_runs; i++) {
 		s->runs[i].cap = buf_bytes;
 		s->runs[i].buf = xmalloc(buf_bytes);
-		if (run_load(s, &s->runs[i], err) < 0)
-			return -1;
-		s->heap[s->n_heap++] = i;
 	}
-	for (size_t i = s->n_heap; i-- > 0;)
-		heap_down(s, i);
-	return 0;
+	return start_merge(s, err);
+}
+
+int sorter_rewind(struct sorter *s, struct err *err)
+{
+	s->next_entry = 0;
+	return s->n_runs ? start_merge(s, err) : 0;
 }
 
 static void give(const unsigned char *p, struct sorter_part *key, struct sorter_part *record)

@@ -24,6 +24,7 @@ void sorter_free(struct sorter *s);
 /* The record is the parts one after another. -1: the spill file cannot be written; then the sorter can only be freed. */
 int sorter_add(struct sorter *s, const void *key, size_t n_key, const struct sorter_part *parts, int n_parts, struct err *err);
 int sorter_finish(struct sorter *s, struct err *err); /* no more sorter_add; the first sorter_next comes next */
+int sorter_rewind(struct sorter *s, struct err *err); /* after sorter_finish: begin again with the smallest */
 /* 1 and the next record, borrowed until the next call; 0 at the end; -1. key may be NULL. */
 int sorter_next(struct sorter *s, struct sorter_part *key, struct sorter_part *record, struct err *err);
 

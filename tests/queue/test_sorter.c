@@ -56,6 +56,10 @@ static void sort_some(int n_items, size_t memory_bytes, int key_letters, size_t 
 		CHECK_INT(sorter_add(s, it->key, it->n_key, parts, 3, &err), 0);
 	}
 	CHECK_INT(sorter_finish(s, &err), 0);
+	/* Some or all of them, then again from the start. */
+	for (int i = rand() % (n_items + 2); i > 0; i--)
+		sorter_next(s, &key, &record, &err);
+	CHECK_INT(sorter_rewind(s, &err), 0);
 	qsort(items, (size_t)n_items, sizeof(*items), compare);
 	while (sorter_next(s, &key, &record, &err) == 1 && n < n_items && !check_failed_now) {
 		const struct item *it = &items[n++];
