@@ -43,6 +43,7 @@ find_missing() {
 			need libxxhash-dev library_found libxxhash
 			need libssl-dev library_found libcrypto
 			need libcurl4-openssl-dev library_found libcurl
+			need libyaml-dev library_found yaml-0.1
 			need python3 command_found "$python"
 			need python3-pip python_has pip
 			;;
