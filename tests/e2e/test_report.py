@@ -1,0 +1,367 @@
+#!/usr/bin/env python3
+"""What `tokenmill report` says, to the last digit, beside sums made by Python out of the same rows."""
+import csv
+import html.parser
+import io
+import itertools
+import json
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+from decimal import Decimal
+from fractions import Fraction
+
+import ledgers
+from e2e import PROGRAM, ROUNDS, SEED, main, test, tokenmill
+from ledgers import AT_FAULT, COUNTS, FAILED, MONEY, Ledger, Sheet, day_number, groups, per_million, random_ledger
+
+F = Fraction
+SHEET = Sheet(models={"qwen3-8b": [(None, F("0.2"), F("0.05"), F("0.6"), F("0.61"), F("0.5")),
+                                   ("2026-01-01", F("0.18"), F("0.04512345"), F("0.55"), F("0.7"), F("0.3333"))],
+                      "*": [(None, F(1), F(2), F(3), F(0), F(0))]},
+              nodes={"h100x8": [(None, F("22.4"), 8), ("2026-01-02", F("19.99999999"), 8)], "*": [(None, F("0.71"), 1)]})
+
+
+def report(*args, expect=0):
+    r = subprocess.run([PROGRAM, "report", *map(str, args)], stdin=subprocess.DEVNULL, capture_output=True, timeout=300)
+    err = r.stderr.decode()
+    assert r.returncode == expect, f"report {args}: status {r.returncode}, expected {expect}: {err[-2000:]}"
+    assert "Sanitizer" not in err and "runtime error" not in err, err
+    return r.stdout.decode("utf-8") if expect == 0 else err
+
+
+def write_sheet(sheet, path="prices.yaml"):
+    with open(path, "w") as f:
+        f.write(sheet.text())
+    return path
+
+
+def exact(text):
+    return None if text == "" else F(text)
+
+
+CSV_COUNTS = {c: (c.replace("_ms", "_seconds"), 1000 if c.endswith("_ms") else 1) for c in COUNTS}
+
+
+def check_numbers(what, row, m, sheet):
+    """row: name -> text, "" for none."""
+    for c in COUNTS:
+        name, unit = CSV_COUNTS[c]
+        expected = None if c == "gpu_ms" and not (sheet and sheet.nodes) else F(m[c], unit)
+        assert exact(row[name]) == expected, f"{what}: {name} is {row[name]}, expected {expected}"
+    assert exact(row["billed_tokens"]) == m["input_tokens"] + m["output_tokens"], what
+    for name in MONEY[4:]:
+        known = sheet and (sheet.nodes if name in ("actual_cost", "killed_cost") else sheet.models)
+        assert exact(row[name]) == (m[name] if known else None), f"{what}: {name} is {row[name]}, expected {m[name]} ({float(m[name])})"
+    for name, expected in zip(("per_million_input", "per_million_output", "per_million_useful"), per_million(sheet, m)):
+        assert exact(row[name]) == expected, f"{what}: {name} is {row[name]}, expected {expected} ({expected and float(expected)})"
+
+
+def check_csv(text, expected, by, sheet):
+    rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+    assert text.endswith("\r\n") and text.count("\r\n") >= len(rows) + 1
+    keys = [tuple(row[d] for d in by) for row in rows]
+    assert set(keys) == set(expected) and len(keys) == len(expected), f"{set(keys) ^ set(expected)}"
+    assert keys == sorted(keys, key=lambda k: [v.encode() for v in k])
+    for key, row in zip(keys, rows):
+        assert row["currency"] == (sheet.currency if sheet else "")
+        check_numbers(f"{by} {key}", row, expected[key], sheet)
+
+
+def check_json(text, expected, by, sheet, n_jobs):
+    data = json.loads(text, parse_float=Decimal)
+    assert data["by"] == by and len(data["jobs"]) == n_jobs
+    assert {tuple(g["by"][d] for d in by) for g in data["groups"]} == set(expected)
+
+    def flat(g):
+        return {k: "" if v is None else str(v) for k, v in g.items() if not isinstance(v, (dict, list))}
+    for g in data["groups"]:
+        check_numbers("json", flat(g), expected[tuple(g["by"][d] for d in by)], sheet)
+    total = {k: sum(m[k] for m in expected.values()) for k in COUNTS + MONEY}
+    check_numbers("json total", flat(data["total"]), total, sheet)
+    return data
+
+
+FOCUS_MANDATORY = """BilledCost BillingAccountId BillingAccountName BillingAccountType BillingCurrency BillingPeriodEnd BillingPeriodStart ChargeCategory
+ChargeClass ChargeDescription ChargePeriodEnd ChargePeriodStart ContractedCost EffectiveCost InvoiceIssuerName ListCost PricingQuantity PricingUnit ProviderName
+PublisherName ServiceCategory ServiceName""".split()
+FOCUS_NOT_NULL = [c for c in FOCUS_MANDATORY if c != "ChargeClass"]
+FOCUS_COLUMNS = """AvailabilityZone BilledCost BillingAccountId BillingAccountName BillingAccountType BillingCurrency BillingPeriodEnd BillingPeriodStart
+CapacityReservationId CapacityReservationStatus ChargeCategory ChargeClass ChargeDescription ChargeFrequency ChargePeriodEnd ChargePeriodStart
+CommitmentDiscountCategory CommitmentDiscountId CommitmentDiscountName CommitmentDiscountQuantity CommitmentDiscountStatus CommitmentDiscountType
+CommitmentDiscountUnit ConsumedQuantity ConsumedUnit ContractedCost ContractedUnitPrice EffectiveCost InvoiceId InvoiceIssuerName ListCost ListUnitPrice
+PricingCategory PricingCurrency PricingCurrencyContractedUnitPrice PricingCurrencyEffectiveCost PricingCurrencyListUnitPrice PricingQuantity PricingUnit
+ProviderName PublisherName RegionId RegionName ResourceId ResourceName ResourceType ServiceCategory ServiceName ServiceSubcategory SkuId SkuMeter
+SkuPriceDetails SkuPriceId SubAccountId SubAccountName SubAccountType Tags""".split()
+
+
+def check_focus(text, expected, by, sheet):
+    """The rules of FOCUS 1.2 (its requirements model) that can be seen in the data, and our own balance. by has day, model and job."""
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    rows, columns = list(reader), reader.fieldnames
+    assert not set(FOCUS_MANDATORY) - set(columns), set(FOCUS_MANDATORY) - set(columns)
+    assert all(c in FOCUS_COLUMNS or c.startswith("x_") for c in columns), columns
+    sums = {}
+    for row in rows:
+        for c in FOCUS_NOT_NULL:
+            assert row[c] != "", f"{c} is null: {row}"
+        for c in ("BillingPeriodStart", "BillingPeriodEnd", "ChargePeriodStart", "ChargePeriodEnd"):
+            assert row[c][10:] == "T00:00:00Z", row[c]
+        start, end = day_number(row["ChargePeriodStart"][:10]), day_number(row["ChargePeriodEnd"][:10])
+        assert end == start + 1
+        assert row["BillingPeriodStart"] <= row["ChargePeriodStart"] and row["ChargePeriodEnd"] <= row["BillingPeriodEnd"]
+        assert row["BillingPeriodStart"][8:10] == "01" and row["BillingPeriodEnd"][8:10] == "01"
+        assert row["BillingPeriodStart"][:7] == row["ChargePeriodStart"][:7]
+        assert row["BillingCurrency"] == sheet.currency and row["ChargeCategory"] == "Usage" and row["ChargeClass"] == ""
+        assert row["ServiceCategory"] == "AI and Machine Learning" and row["ServiceSubcategory"] == "Generative AI"
+        assert row["ProviderName"] == row["InvoiceIssuerName"]  # else BilledCost would have to be 0
+        assert F(row["ListUnitPrice"]) * F(row["PricingQuantity"]) == F(row["ListCost"]), row
+        assert F(row["ContractedUnitPrice"]) * F(row["PricingQuantity"]) == F(row["ContractedCost"]), row
+        assert F(row["BilledCost"]) == F(row["ContractedCost"])
+        assert (row["SubAccountId"] == "") == (row["SubAccountType"] == "")
+        tags = json.loads(row["Tags"]) if row["Tags"] else {}
+        assert "" not in tags.values()
+        facts = {"day": row["ChargePeriodStart"][:10], "model": row["x_Model"], "job": row["x_Job"], "node": row["x_NodeType"]}
+        key = tuple(facts[d] if d in facts else tags.get(d.removeprefix("tag:"), "") for d in by)
+        if "tenant" in by:
+            assert row["SubAccountId"] == tags.get("tenant", "")
+        s = sums.setdefault(key, dict.fromkeys(("list", "billed", "effective", "tokens", "Input Tokens", "Cached Input Tokens", "Output Tokens", "Reasoning Tokens"), 0))
+        s["list"] += F(row["ListCost"])
+        s["billed"] += F(row["BilledCost"])
+        s["effective"] += F(row["EffectiveCost"])
+        if row["ConsumedUnit"] == "Tokens":
+            s[row["SkuMeter"]] += F(row["ConsumedQuantity"])
+            assert row["PricingUnit"] == "1000000 Tokens" and F(row["PricingQuantity"]) * 1000000 == F(row["ConsumedQuantity"])
+    for key, m in expected.items():
+        s = sums.pop(key, None)
+        if s is None:
+            assert not m["input_tokens"] and not m["output_tokens"] and not m["actual_cost"], key
+            continue
+        assert s["list"] == m["list_cost"] and s["billed"] == m["billed_cost"], key
+        assert s["effective"] == (m["actual_cost"] if sheet.nodes else m["billed_cost"]), (key, s, m)
+        assert s["Input Tokens"] == m["input_tokens"] - m["cached_input_tokens"] and s["Cached Input Tokens"] == m["cached_input_tokens"]
+        assert s["Output Tokens"] == m["output_tokens"] - m["reasoning_tokens"] and s["Reasoning Tokens"] == m["reasoning_tokens"]
+    assert not sums, list(sums)
+
+
+BYS = ["", "tenant", "tenant,project,model", "day", "day,node", "job,user", "tag:team,tag:env", "tenant,project,user,model,job,node,day,tag:team"]
+
+
+def compare(jobs, sheet, bys=BYS, since=None, until=None):
+    paths = [f"{j.plan_id}.db" for j in jobs]
+    for j, p in zip(jobs, paths):
+        if not os.path.exists(p):
+            j.write(p)
+    args = [*paths]
+    if sheet:
+        args += ["--prices", write_sheet(sheet)]
+    days = {}
+    if since:
+        args += ["--since", since]
+        days["since"] = day_number(since)
+    if until:
+        args += ["--until", until]
+        days["until"] = day_number(until)
+    for by in bys:
+        names = by.split(",") if by else []
+        expected = groups(jobs, sheet, names, **days)
+        check_csv(report("--format", "csv", "--by", by, *args), expected, names, sheet)
+        check_json(report("--format", "json", "--by", by, *args), expected, names, sheet, len(jobs))
+        if sheet and sheet.models:
+            full = names + [d for d in ("day", "model", "job") if d not in names]
+            check_focus(report("--format", "focus", "--by", by, *args), groups(jobs, sheet, full, **days), full, sheet)
+        report("--by", by, *args)
+
+
+@test
+def sums_of_random_ledgers():
+    for i in range(ROUNDS):
+        jobs = [random_ledger(SEED + 100 * i + k, f"job-{k}", model=m) for k, m in enumerate(("qwen3-8b", "llama-3", "qwen3-8b"))]
+        compare(jobs, SHEET)
+        for p in os.listdir("."):
+            os.remove(p)
+
+
+@test
+def sums_without_some_prices():
+    jobs = [random_ledger(SEED + 7, "a"), random_ledger(SEED + 8, "b")]
+    compare(jobs, None, BYS[:4])
+    compare(jobs, Sheet(models=SHEET.models), BYS[:4])
+    compare(jobs, Sheet(nodes=SHEET.nodes), BYS[:4])
+
+
+@test
+def days_are_cut_at_midnight():
+    jobs = [random_ledger(SEED + 20, "a")]
+    compare(jobs, SHEET, ["day", "tenant"], since="2026-01-01")
+    compare(jobs, SHEET, ["day", "tenant"], until="2026-01-01")
+    compare(jobs, SHEET, ["day", "tenant"], since="2026-01-01", until="2026-01-01")
+    compare(jobs, SHEET, ["day", ""], since="2030-01-01")
+    # one attempt of a second before and two after midnight, and of nothing else
+    j = Ledger("midnight")
+    j.attempt("a", start=1767225600000 - 1000, wall=3.0, load=0.9, busy=1.2, publish=0.3)
+    j.charge({"tenant": "x"}, prompt=10, output=5, finished_ms=1767225600000 - 1, shard=0)
+    j.charge({"tenant": "y"}, prompt=10, output=5, finished_ms=1767225600000, shard=0)
+    compare([j], SHEET, ["day", "day,tenant"])
+    rows = list(csv.DictReader(io.StringIO(report("plan-midnight.db", "--by", "day,tenant", "--format", "csv"), newline="")))
+    assert [(r["day"], r["tenant"], r["node_seconds"]) for r in rows] == [("2025-12-31", "x", "1.000"), ("2026-01-01", "y", "2.000")], rows
+
+
+@test
+def corners():
+    empty = Ledger("empty")
+    failed = Ledger("failed", job_tags={"tenant": "t"})
+    failed.attempt("a", wall=100.0)
+    for i in range(3):
+        failed.charge({"tenant": "u"} if i else {}, status=FAILED if i else AT_FAULT, shard=0 if i else None, finished_ms=1767225600001 if i else None)
+    no_rows = Ledger("no-rows", job_tags={"tenant": "t"})
+    no_rows.complete, no_rows.n_rows = False, 10
+    no_rows.attempt("b", wall=50.0, prompt=100, output=7)
+    idle_day = Ledger("idle-day")
+    idle_day.attempt("c", wall=3.5 * 86400, load=0.0, busy=1.0, publish=0.0)
+    for i in range(7):
+        idle_day.charge({"tenant": "abcdefg"[i]}, prompt=i, cached=i // 2, output=3 * i, finished_ms=1767225600000 + 5)
+    huge = Ledger("huge")
+    huge.attempt("d", node_type="", wall=3000 * 86400.0, load=1e7, busy=1e8, publish=0.001)
+    for i in range(2):
+        huge.charge({"tenant": f"t{i}"}, prompt=2**61, cached=2**60, output=2**60, reasoning=2**59, finished_ms=4102444800000)
+    compare([empty], SHEET, BYS[:4])
+    compare([failed], SHEET, BYS[:4])
+    compare([no_rows], SHEET, BYS[:4])
+    compare([idle_day], SHEET, BYS[:5])
+    compare([huge], SHEET, BYS[:3])
+    compare([empty, failed, no_rows, idle_day], SHEET, BYS)
+
+
+@test
+def faults_are_named():
+    good = random_ledger(SEED + 40, "good", n_rows=100)
+    good.write("good.db")
+    sheet = write_sheet(SHEET)
+
+    def broken(sql, expect, *words):
+        shutil.copy("good.db", "bad.db")
+        db = sqlite3.connect("bad.db")
+        db.execute(sql)
+        assert db.total_changes > 0 or "CREATE" in sql or "PRAGMA" in sql or "DROP" in sql, sql
+        db.commit()
+        db.close()
+        err = report("bad.db", "--prices", sheet, expect=expect)
+        for w in ("bad.db", *words):
+            assert w in err, f"{sql}: '{w}' is not in: {err}"
+
+    shard = good.charges[next(i for i, c in enumerate(good.charges) if c["status"] == 0)]["shard"]
+    row = next(c["row"] for c in good.charges if c["status"] == 0)
+    broken(f"UPDATE charge SET output_tokens = output_tokens + 1 WHERE row = {row}", 74, "out of balance", f"shard {shard}", "output_tokens")
+    broken(f"UPDATE charge SET prompt_tokens = prompt_tokens + 1 WHERE row = {row}", 74, "out of balance", f"shard {shard}", "prompt_tokens")
+    broken(f"UPDATE shard_total SET n_failed = n_failed + 1 WHERE shard = {shard}", 74, "out of balance", f"shard {shard}", "n_failed")
+    broken(f"DELETE FROM shard_total WHERE shard = {shard}", 74, "out of balance", f"shard {shard}", "n_rows")
+    broken(f"DELETE FROM charge WHERE row = {row}", 74, "out of balance", "n_rows")
+    broken("UPDATE job SET n_rows = n_rows + 1", 74, "out of balance", "101 rows", "100")
+    broken("DELETE FROM charge WHERE shard IS NULL", 74, "out of balance", "100 rows")
+    broken(f"UPDATE charge SET cached_tokens = prompt_tokens + 1 WHERE row = {row}", 74, f"row {row}")
+    broken(f"UPDATE charge SET output_tokens = -1, reasoning_tokens = -2 WHERE row = {row}", 74, f"row {row}")
+    broken(f"UPDATE charge SET output_tokens = 1.5 WHERE row = {row}", 74, f"row {row}")
+    broken(f"UPDATE charge SET status = 9 WHERE row = {row}", 74, f"row {row}")
+    broken(f"UPDATE charge SET tags = 99999 WHERE row = {row}", 74, f"row {row}")
+    broken(f"UPDATE charge SET output_tokens = {2**63 - 1} WHERE row IN ({row}, {row} + 1)", 74)
+    broken("UPDATE tag SET json = json || ' '  || '[' WHERE tags = 0", 74, "tags")
+    broken("UPDATE tag SET json = '[1]' WHERE tags = 0", 74, "tags")
+    broken("UPDATE tag SET json = '{\"tenant\":1}' WHERE tags = 0", 74, "tags")
+    broken("UPDATE tag SET json = CAST(x'7b2261223a22ff227d' AS TEXT) WHERE tags = 0", 74)
+    broken("UPDATE job SET model = CAST(x'ff' AS TEXT)", 74, "model")
+    broken("UPDATE job SET tags = 'nope'", 74, "tags")
+    broken("DELETE FROM job", 74, "table job")
+    broken("INSERT INTO job SELECT * FROM job", 74, "table job")
+    broken("UPDATE attempt SET wall_s = -1", 74, "attempt", "wall_s")
+    broken("UPDATE attempt SET busy_s = 9e99", 74, "attempt", "busy_s")
+    broken("UPDATE attempt SET started_unix_ms = -5", 74, "attempt")
+    broken("DROP TABLE charge", 74, "charge")
+    broken("PRAGMA user_version = 99", 74, "layout")
+    broken("PRAGMA application_id = 2", 74)
+    with open("good.db", "rb") as f:
+        data = bytearray(f.read())
+    r = random.Random(SEED)
+    for _ in range(20 * ROUNDS):
+        torn = bytearray(data)
+        for _ in range(r.randrange(1, 30)):
+            torn[r.randrange(len(torn))] = r.randrange(256)
+        with open("torn.db", "wb") as f:
+            f.write(torn[:r.randrange(len(torn))] if r.random() < 0.3 else torn)
+        tokenmill("report", "torn.db", "--format", "json", "--prices", sheet, expect=None)
+    assert "given twice" in report("good.db", "good.db", expect=1)
+    os.makedirs("unmerged")
+    with open("unmerged/job.json", "w") as f:
+        f.write("{}")
+    assert "not merged" in report("unmerged", expect=1)
+    assert "no job" in report(".", expect=1)
+    assert "nowhere.db" in report("nowhere.db", expect=74)
+    assert "prices.json" in report("good.db", "--prices", "prices.json", expect=64)
+    only = Sheet(models={"other": SHEET.models["*"]})
+    assert "no price for model 'qwen3-8b'" in report("good.db", "--prices", write_sheet(only, "o.yaml"), expect=64)
+    only = Sheet(nodes={"l4x1": [("2026-01-02", F(1), 1)]})
+    assert "no price" in report("good.db", "--prices", write_sheet(only, "o.yaml"), expect=64)
+    assert "needs a price sheet" in report("good.db", "--format", "focus", expect=1)
+    assert "tenat" in report("good.db", "--by", "tenat", expect=1)
+    assert "twice" in report("good.db", "--by", "day,day", expect=1)
+    assert "2026-02-30" in report("good.db", "--since", "2026-02-30", expect=1)
+    assert "after" in report("good.db", "--since", "2026-02-20", "--until", "2026-02-19", expect=1)
+
+
+@test
+def from_a_job_directory():
+    j = random_ledger(SEED + 50, "dir", n_rows=50)
+    os.makedirs("job/merged")
+    j.write("job/merged/ledger.db")
+    j.write("plan-dir.db")
+    assert report("job", "--format", "csv") == report("plan-dir.db", "--format", "csv") == report("job/", "--format", "csv")
+    report("job", "-o", "out.csv", "--format", "csv")
+    with open("out.csv", newline="") as f:
+        assert f.read() == report("job", "--format", "csv")
+
+
+HOSTILE = ["<script>alert(1)</script>", "\"><img src=x onerror=alert(1)>", "' onload='x", "</title></style><script>x</script>", "a,b\"c\r\nd", "=1+1",
+           "\u202egnp.exe", "\x1b[31mred\x1b[0m\x07", "日本語の名前", "🙂" * 40, "x" * 5000, " lead and trail ", "&amp;&lt;", "-->", "]]>", "\ufeffbom", "ä\u0301"]
+
+
+class Page(html.parser.HTMLParser):
+    """Elements and attributes of a page, and its text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.text = [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@test
+def hostile_values():
+    j = random_ledger(SEED + 60, "evil<b>job", n_rows=400, texts=HOSTILE, model="<i>model&")
+    j.job_tags["team"] = "<u>"
+    j.plan_id = "evil"
+    sheet = Sheet(models={"*": SHEET.models["*"]}, nodes={"*": SHEET.nodes["*"]})
+    compare([j], sheet, ["tenant", "tenant,tag:team,job"])
+    table = report("evil.db", "--by", "tenant,job", "--prices", "prices.yaml")
+    assert all(c == "\n" or c >= " " for c in table) and "\u202e" not in table and "\x9b" not in table
+    page = Page(report("evil.db", "--by", "tenant,tag:team,job", "--prices", "prices.yaml", "--format", "html"))
+    shown = "".join(page.text)
+    for h in HOSTILE:
+        # Controls and marks that turn the direction of writing are shown as what they are not.
+        expected = "".join("\ufffd" if c in "\u202e\x1b\x07\r" else c for c in h)
+        assert expected in shown, f"{h!r} is not shown"
+    assert not set(shown) & set("\u202e\x1b\x07\r")
+    for tag, attrs in page.elements:
+        assert tag not in ("script", "img", "b", "i", "u", "iframe", "object", "link", "base", "form"), tag
+        assert not any(a.startswith("on") or a in ("src", "href", "xlink:href", "action") and not attrs[a].startswith("#") for a in attrs), (tag, attrs)
+
+
+if __name__ == "__main__":
+    main()
