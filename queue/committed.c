@@ -1,35 +1,52 @@
 /* committed.c: the committed records of a job in input order. Segments hold rows in whatever order they finished, and there may be tens of
  * thousands of them, too many to merge with all of them open; so they are read one after another, each from end to end, into a
- * sorter. A job whose results fit in the sorter's memory is put in order without touching the disk. */
+ * sorter. A job whose results fit in the sorter's memory is put in order without touching the disk.
+ *
+ * Workers may be at it meanwhile: a segment that was listed can be gone, since its rows are in a compacted one now, or `done` is there and
+ * names others. Then the shard is looked at again. What was read of it before does no harm: equal records are one record, and those of
+ * segments that a mark names go before all others (enum standing). */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/json.h"
 #include "base/hash.h"
+#include "base/json.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "queue/job_private.h"
 #include "queue/sorter.h"
 
 #define SORT_BYTES ((size_t)96 << 20)
 
-struct committed {
-	struct sorter *sorter;
-	int disagreement_is_error;
-	int64_t n_conflicts;
-	/* The record given out; `line` is a copy while the sorter moves on to see whether another epoch has the row too. */
-	struct buf line;
-	/* The record after it, still the sorter's. */
-	int has_ahead;
-	int ahead_epoch;
-	struct row_result ahead;
-	int64_t ahead_shard;
+/* How much a record's segment counts; records of one row are taken in this order. */
+enum standing {
+	MARKED = 0, /* the shard's mark names it */
+	OPEN = 1,   /* there was no mark yet when it was read */
+	LATE = 2,   /* the mark does not name it: it does not count */
 };
 
-struct stored { /* before the line in a sorter's record */
-	struct row_result r; /* line unused */
+struct stored { /* before the line in a sorter's record; the key is row, standing, epoch, sequence */
+	struct row_result r; /* line means nothing there */
+	uint64_t line_hash;  /* without_lines: instead of the line */
 	int64_t shard;
 	int32_t epoch;
+	int8_t is_copy;
+	int8_t standing;
+};
+
+struct committed {
+	struct job *job;
+	struct read_rules rules;
+	struct sorter *sorter;
+	int disagreement_is_error;
+	int64_t n_conflicts, n_late;
+	/* Rows that are folded into another: NULL when the job has none. */
+	struct database *plan;
+	sqlite3_stmt *followers;
+	struct buf line; /* of the record given out; a copy while the sorter moves on to see whether another epoch has the row too */
+	/* The record after it, still the sorter's. */
+	int has_ahead;
+	struct stored ahead;
 };
 
 static void put_be(unsigned char *p, uint64_t v, int n)
@@ -38,45 +55,158 @@ static void put_be(unsigned char *p, uint64_t v, int n)
 		p[i] = (unsigned char)(v >> (8 * (n - 1 - i)));
 }
 
-static int add_segment(struct committed *c, struct store *s, const char *path, int64_t shard, const struct segment_name *name, struct err *err)
+static int add_record(struct committed *c, const struct stored *head, int sequence, struct err *err)
 {
-	struct segment_reader *r = segment_reader_open(s, path, err);
-	struct stored head = {.shard = shard, .epoch = name->epoch};
-	unsigned char key[16];
-	int rc = r ? 1 : -1;
+	struct sorter_part parts[2] = {{head, sizeof(*head)}, {head->r.line, c->rules.without_lines ? 0 : head->r.n_line}};
+	unsigned char key[17];
 
-	while (rc == 1 && (rc = segment_reader_next_result(r, &head.r, err)) == 1) {
-		struct sorter_part parts[2] = {{&head, sizeof(head)}, {head.r.line, head.r.n_line}};
+	put_be(key, (uint64_t)head->r.row, 8);
+	key[8] = (unsigned char)head->standing;
+	put_be(key + 9, (uint64_t)head->epoch, 4);
+	put_be(key + 13, (uint64_t)sequence, 4);
+	return sorter_add(c->sorter, key, sizeof(key), parts, 2, err);
+}
 
-		put_be(key, (uint64_t)head.r.row, 8);
-		put_be(key + 8, (uint64_t)name->epoch, 4);
-		put_be(key + 12, (uint64_t)name->sequence, 4);
-		if (sorter_add(c->sorter, key, sizeof(key), parts, 2, err) < 0)
-			rc = -1;
+/* The record, once more for each row that is folded into its row. */
+static int add_followers(struct committed *c, const struct stored *head, int sequence, struct err *err)
+{
+	struct stored copy = *head;
+	int rc;
+
+	copy.is_copy = 1;
+	sqlite3_reset(c->followers);
+	sqlite3_bind_int64(c->followers, 1, head->r.row);
+	while ((rc = database_step(c->plan, c->followers, err)) == 1) {
+		copy.r.row = sqlite3_column_int64(c->followers, 0);
+		if (add_record(c, &copy, sequence, err) < 0)
+			return -1;
 	}
-	segment_reader_close(r);
 	return rc;
 }
 
-static int add_shard(struct committed *c, struct job *j, int64_t shard, struct err *err)
+enum outcome {
+	READ = 0,
+	FAILED = -1, /* *err is set */
+	GONE = 1,    /* a file that was listed is not there */
+	DAMAGED = 2, /* *fault is set; what was read before is sound */
+};
+
+static enum outcome read_segment(struct committed *c, const char *path, int64_t shard, const struct segment_name *name, enum standing standing,
+                                 struct err *fault, struct err *err)
 {
-	char *dir = job_shard_dir(j, shard);
+	struct segment_reader *r;
+	struct stored head;
+	int is_damaged, rc = segment_reader_open(&r, c->job->store, path, &is_damaged, fault);
+
+	if (rc < 0 && !is_damaged) {
+		err_set(err, fault->code, "shard %" PRId64 ": %s", shard, fault->msg);
+		return FAILED;
+	}
+	if (rc <= 0)
+		return rc == 0 ? GONE : DAMAGED;
+	memset(&head, 0, sizeof(head)); /* padding goes into the spill file */
+	head.shard = shard;
+	head.epoch = name->epoch;
+	head.standing = (int8_t)standing;
+	while ((rc = segment_reader_next_result(r, &head.r, fault)) == 1) {
+		if (c->rules.without_lines)
+			head.line_hash = hash64(head.r.line, head.r.n_line, 0);
+		if (add_record(c, &head, name->sequence, err) < 0 || (c->followers && add_followers(c, &head, name->sequence, err) < 0)) {
+			segment_reader_close(r);
+			return FAILED;
+		}
+	}
+	segment_reader_close(r);
+	return rc < 0 ? DAMAGED : READ;
+}
+
+void damage_warn(void *context, const char *problem)
+{
+	log_warn("%s", problem);
+}
+
+/* What is to be done about a damaged segment that counts. */
+static int note_damage(struct committed *c, int64_t shard, int is_marked, const char *what, struct err *err)
+{
+	struct buf text = {0};
+
+	buf_addf(&text, "shard %" PRId64 ": %s; ", shard, what);
+	buf_adds(&text, is_marked ? "the shard is marked done: `merge --repair` takes the mark back, then `run` makes the lost rows again"
+	                          : "`run` makes its rows again");
+	if (c->rules.damaged)
+		c->rules.damaged(c->rules.context, text.data);
+	else
+		err_set(err, ERR_STORAGE, "%s", text.data);
+	buf_release(&text);
+	return c->rules.damaged ? 0 : -1;
+}
+
+/* READ, FAILED or GONE. */
+static enum outcome add_segment(struct committed *c, int64_t shard, const char *dir, const struct segment_name *name, enum standing standing,
+                                int is_last_look, struct err *err)
+{
+	char *path = segment_path(dir, name->epoch, name->sequence);
+	struct err fault = {0};
+	enum outcome o = read_segment(c, path, shard, name, standing, &fault, err);
+
+	if (standing == LATE && (o == GONE || o == DAMAGED)) {
+		if (o == DAMAGED)
+			log_warn("shard %" PRId64 ": %s; it does not count, the shard was done without it", shard, fault.msg);
+		o = READ;
+	} else if (o == DAMAGED) {
+		o = note_damage(c, shard, standing == MARKED, fault.msg, err) < 0 ? FAILED : READ;
+	} else if (o == GONE && is_last_look) {
+		char *full = store_name(c->job->store, path);
+
+		err_set(&fault, ERR_STORAGE, "%s: is missing", full);
+		free(full);
+		o = note_damage(c, shard, standing == MARKED, fault.msg, err) < 0 ? FAILED : READ;
+	}
+	free(path);
+	return o;
+}
+
+static int is_among(const struct segment_name *name, const struct segment_name *list, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (list[i].epoch == name->epoch && list[i].sequence == name->sequence)
+			return 1;
+	return 0;
+}
+
+static enum outcome look_at_shard(struct committed *c, int64_t shard, const char *dir, int is_last_look, struct err *err)
+{
+	struct job *j = c->job;
 	struct shard_listing l;
-	int rc = shard_listing_read(&l, j->store, dir, err);
+	struct segment_name *marked = NULL;
+	size_t n_marked = 0;
+	enum outcome o = shard_listing_read(&l, j->store, dir, err) < 0 ? FAILED : READ;
 
-	if (rc == 0 && l.is_done) {
-		shard_listing_release(&l);
-		rc = done_read(j->store, dir, j->shards[shard].n_rows, &l.segments, &l.n_segments, err);
-	}
-	for (size_t i = 0; i < l.n_segments && rc == 0; i++) {
-		char *path = segment_path(dir, l.segments[i].epoch, l.segments[i].sequence);
-
-		rc = add_segment(c, j->store, path, shard, &l.segments[i], err);
-		free(path);
-	}
+	if (o == READ && l.is_done && done_read(j->store, dir, j->shards[shard].n_rows, &marked, &n_marked, err) < 0)
+		o = FAILED;
+	for (size_t i = 0; i < n_marked && o == READ; i++)
+		o = add_segment(c, shard, dir, &marked[i], MARKED, is_last_look, err);
+	for (size_t i = 0; i < l.n_segments && o == READ; i++)
+		if (!is_among(&l.segments[i], marked, n_marked))
+			o = add_segment(c, shard, dir, &l.segments[i], l.is_done ? LATE : OPEN, is_last_look, err);
+	free(marked);
 	shard_listing_release(&l);
+	return o;
+}
+
+static int add_shard(struct committed *c, int64_t shard, struct err *err)
+{
+	char *dir = job_shard_dir(c->job, shard);
+	enum outcome o;
+
+	for (int look = 0;; look++) {
+		o = look_at_shard(c, shard, dir, look == LOOKS - 1, err);
+		if (o != GONE)
+			break;
+		look_again_wait(look);
+	}
 	free(dir);
-	return rc;
+	return o == FAILED ? -1 : 0;
 }
 
 static int spec_wants_determinism(const struct job *j)
@@ -92,29 +222,44 @@ static int spec_wants_determinism(const struct job *j)
 static int look_ahead(struct committed *c, struct err *err)
 {
 	struct sorter_part record;
-	struct stored head;
 	int rc = sorter_next(c->sorter, NULL, &record, err);
 
 	c->has_ahead = rc == 1;
 	if (rc != 1)
 		return rc;
-	memcpy(&head, record.data, sizeof(head));
-	c->ahead = head.r;
-	c->ahead.line = (const char *)record.data + sizeof(head);
-	c->ahead.n_line = record.n - sizeof(head);
-	c->ahead_epoch = head.epoch;
-	c->ahead_shard = head.shard;
+	memcpy(&c->ahead, record.data, sizeof(c->ahead));
+	c->ahead.r.line = c->rules.without_lines ? NULL : (const char *)record.data + sizeof(c->ahead);
+	c->ahead.r.n_line = record.n - sizeof(c->ahead);
 	return 1;
 }
 
-struct committed *committed_open(struct job *j, const char *spill_path, struct err *err)
+/* Folded rows: is there any? */
+static int prepare_followers(struct committed *c, struct err *err)
+{
+	sqlite3_stmt *any;
+	int rc;
+
+	c->plan = job_plan_db(c->job, err);
+	any = c->plan ? database_prepare(c->plan, "SELECT 1 FROM row WHERE same_as IS NOT NULL LIMIT 1", err) : NULL;
+	rc = any ? database_step(c->plan, any, err) : -1;
+	sqlite3_finalize(any);
+	if (rc == 1)
+		c->followers = database_prepare(c->plan, "SELECT row FROM row WHERE same_as=?", err);
+	return rc < 0 || (rc == 1 && !c->followers) ? -1 : 0;
+}
+
+struct committed *committed_open(struct job *j, const char *spill_path, const struct read_rules *rules, struct err *err)
 {
 	struct committed *c = xcalloc(1, sizeof(*c));
 
+	c->job = j;
+	c->rules = *rules;
 	c->sorter = sorter_new(spill_path, SORT_BYTES);
 	c->disagreement_is_error = spec_wants_determinism(j);
+	if (prepare_followers(c, err) < 0)
+		goto fail;
 	for (int64_t i = 0; i < j->n_shards; i++)
-		if (add_shard(c, j, i, err) < 0)
+		if (add_shard(c, i, err) < 0)
 			goto fail;
 	if (sorter_finish(c->sorter, err) < 0 || look_ahead(c, err) < 0)
 		goto fail;
@@ -128,6 +273,7 @@ void committed_close(struct committed *c)
 {
 	if (!c)
 		return;
+	sqlite3_finalize(c->followers);
 	sorter_free(c->sorter);
 	buf_release(&c->line);
 	free(c);
@@ -138,167 +284,50 @@ int64_t committed_n_conflicts(const struct committed *c)
 	return c->n_conflicts;
 }
 
-int committed_next(struct committed *c, struct row_result *out, int64_t *shard, struct err *err)
+int64_t committed_n_late(const struct committed *c)
 {
-	int epoch, conflicts = 0;
+	return c->n_late;
+}
+
+static int is_equal(const struct committed *c, const struct stored *a, const struct stored *b)
+{
+	if (a->r.is_error != b->r.is_error || a->r.n_line != b->r.n_line)
+		return 0;
+	return c->rules.without_lines ? a->line_hash == b->line_hash : memcmp(a->r.line, b->r.line, a->r.n_line) == 0;
+}
+
+int committed_next(struct committed *c, struct committed_record *out, struct err *err)
+{
+	struct stored first = c->ahead;
+	int conflicts = 0, late = 0;
 
 	if (!c->has_ahead)
 		return 0;
-	*out = c->ahead;
-	*shard = c->ahead_shard;
-	epoch = c->ahead_epoch;
-	buf_reset(&c->line);
-	buf_add(&c->line, out->line, out->n_line);
-	out->line = c->line.data;
+	if (!c->rules.without_lines) {
+		buf_reset(&c->line);
+		buf_add(&c->line, first.r.line, first.r.n_line);
+		first.r.line = buf_str(&c->line);
+	}
 	for (;;) {
 		if (look_ahead(c, err) < 0)
 			return -1;
-		if (!c->has_ahead || c->ahead.row != out->row)
+		if (!c->has_ahead || c->ahead.r.row != first.r.row)
 			break;
-		if (c->ahead_shard != *shard)
-			return err_set(err, ERR_STORAGE, "row %" PRId64 " has results in shards %" PRId64 " and %" PRId64, out->row, *shard, c->ahead_shard);
-		if (c->ahead.is_error == out->is_error && c->ahead.n_line == out->n_line && memcmp(c->ahead.line, out->line, out->n_line) == 0)
+		if (c->ahead.shard != first.shard)
+			return err_set(err, ERR_STORAGE, "row %" PRId64 " has results in shards %" PRId64 " and %" PRId64, first.r.row, first.shard, c->ahead.shard);
+		if (is_equal(c, &c->ahead, &first))
 			continue;
+		if (c->ahead.standing > first.standing) {
+			late = 1;
+			continue;
+		}
 		if (c->disagreement_is_error)
 			return err_set(err, ERR_ENGINE, "shard %" PRId64 ": row %" PRId64 ": epochs %d and %d have different results for it, although "
-			                                "the job is deterministic", *shard, out->row, epoch, c->ahead_epoch);
+			                                "the job is deterministic", first.shard, first.r.row, first.epoch, c->ahead.epoch);
 		conflicts = 1;
 	}
 	c->n_conflicts += conflicts;
+	c->n_late += late;
+	*out = (struct committed_record){.r = first.r, .shard = first.shard, .epoch = first.epoch, .is_copy = first.is_copy};
 	return 1;
-}
-
-/* ---- the plan in input order ---- */
-
-int plan_cursor_next(struct plan_cursor *c, struct database *plan, struct err *err)
-{
-	int rc;
-
-	if (!c->stmt) {
-		c->plan = plan;
-		/* CROSS JOIN: row is the outer loop, so that rows come in order without a sort. */
-		c->stmt = database_prepare(plan,
-		                           "SELECT row, key, hash, source_name, line, shard, error FROM row CROSS JOIN source "
-		                           "ON source.source = row.source ORDER BY row",
-		                           err);
-		if (!c->stmt)
-			return -1;
-		c->row = -1;
-	}
-	rc = database_step(plan, c->stmt, err);
-	if (rc != 1)
-		return rc;
-	if (sqlite3_column_int64(c->stmt, 0) != ++c->row || sqlite3_column_bytes(c->stmt, 2) != 32)
-		return err_set(err, ERR_STORAGE, "%s: damaged at row %" PRId64, plan->name, c->row);
-	c->key = (const char *)sqlite3_column_text(c->stmt, 1);
-	c->n_key = (size_t)sqlite3_column_bytes(c->stmt, 1);
-	c->hash = sqlite3_column_blob(c->stmt, 2);
-	c->source = (const char *)sqlite3_column_text(c->stmt, 3);
-	c->line = sqlite3_column_int64(c->stmt, 4);
-	c->shard = sqlite3_column_int64(c->stmt, 5);
-	c->error = (const char *)sqlite3_column_text(c->stmt, 6);
-	c->n_error = (size_t)sqlite3_column_bytes(c->stmt, 6);
-	return 1;
-}
-
-void plan_cursor_close(struct plan_cursor *c)
-{
-	sqlite3_finalize(c->stmt);
-	*c = (struct plan_cursor){0};
-}
-
-/* ---- plan and results, side by side ---- */
-
-int ledger_open(struct ledger *l, struct job *j, const char *spill_path, struct err *err)
-{
-	*l = (struct ledger){.job = j, .root = sha256_new()};
-	l->plan_db = job_plan_db(j, err);
-	l->committed = l->plan_db ? committed_open(j, spill_path, err) : NULL;
-	if (!l->committed || (l->rc = committed_next(l->committed, &l->result, &l->result_shard, err)) < 0) {
-		ledger_close(l);
-		return -1;
-	}
-	return 0;
-}
-
-void ledger_close(struct ledger *l)
-{
-	char hex[SHA256_HEX_BYTES];
-
-	if (l->root)
-		sha256_finish(l->root, hex);
-	committed_close(l->committed);
-	plan_cursor_close(&l->plan);
-	*l = (struct ledger){0};
-}
-
-static void add_root(struct ledger *l)
-{
-	unsigned char hash[32], kind = (unsigned char)(l->is_error != 0);
-
-	sha256_bytes(l->line, l->n_line, hash);
-	sha256_add(l->root, l->plan.hash, 32);
-	sha256_add(l->root, &kind, 1);
-	sha256_add(l->root, hash, 32);
-}
-
-int ledger_fail(const struct ledger *l, struct err *err, enum err_code code, const char *what)
-{
-	return err_set(err, code, "row %" PRId64 " (key \"%.*s\", %s:%" PRId64 ") %s", l->plan.row, (int)(l->plan.n_key < 200 ? l->plan.n_key : 200),
-	               l->plan.key, l->plan.source, l->plan.line, what);
-}
-
-int ledger_next(struct ledger *l, struct err *err)
-{
-	int rc;
-
-	/* The result is borrowed from `committed`, so it moves on only now. */
-	if (l->used_result && (l->rc = committed_next(l->committed, &l->result, &l->result_shard, err)) < 0)
-		return -1;
-	l->used_result = 0;
-	rc = plan_cursor_next(&l->plan, l->plan_db, err);
-	if (rc < 0)
-		return -1;
-	if (rc == 0) {
-		if (l->n_rows != l->job->n_rows)
-			return err_set(err, ERR_STORAGE, "%s: has %" PRId64 " rows, job.json tells of %" PRId64, l->plan_db->name, l->n_rows, l->job->n_rows);
-		if (l->rc == 1)
-			return err_set(err, ERR_STORAGE, "shard %" PRId64 ": has a result for row %" PRId64 ", and the plan has no such row", l->result_shard,
-			               l->result.row);
-		return 0;
-	}
-	l->n_rows++;
-	if (l->plan.error) {
-		if (l->rc == 1 && l->result.row == l->plan.row)
-			return ledger_fail(l, err, ERR_STORAGE, "was found to be at fault by the plan, and a shard has a result for it");
-		l->is_error = 1;
-		l->line = l->plan.error;
-		l->n_line = l->plan.n_error;
-	} else {
-		if (l->rc != 1 || l->result.row != l->plan.row)
-			return ledger_fail(l, err, ERR_INPUT, "has no result");
-		if (l->result_shard != l->plan.shard)
-			return ledger_fail(l, err, ERR_STORAGE, "has its result in a shard that is not its own");
-		l->used_result = 1;
-		l->is_error = l->result.is_error;
-		l->line = l->result.line;
-		l->n_line = l->result.n_line;
-		l->prompt_tokens += l->result.prompt_tokens;
-		l->cached_tokens += l->result.cached_tokens;
-		l->output_tokens += l->result.output_tokens;
-		l->reasoning_tokens += l->result.reasoning_tokens;
-		l->recomputed_tokens += l->result.recomputed_tokens;
-		l->wait_s += l->result.wait_s;
-		l->prefill_s += l->result.prefill_s;
-		l->decode_s += l->result.decode_s;
-	}
-	l->n_failed += l->is_error != 0;
-	add_root(l);
-	return 1;
-}
-
-void ledger_root(struct ledger *l, char hex[SHA256_HEX_BYTES])
-{
-	sha256_finish(l->root, hex);
-	l->root = NULL;
 }

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -21,6 +22,13 @@ char *job_shard_dir(const struct job *j, int64_t shard)
 char *job_commit_name(int generation)
 {
 	return generation == 1 ? xstrdup("job.json") : path_format("job-%04d.json", generation);
+}
+
+void look_again_wait(int look)
+{
+	int ms = look < 5 ? 50 << look : 1000;
+
+	nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000L}, NULL);
 }
 
 void sha256_bytes(const void *p, size_t n, unsigned char out[32])
@@ -311,46 +319,65 @@ int64_t job_n_shards(const struct job *j)
 	return j->n_shards;
 }
 
-/* Rows with a result in any segment of a shard that is not marked done. */
+/* Rows with a result in any segment of a shard that is not marked done. 1: a file that was listed is gone. Damaged ones do not count: their rows
+ * will run again. */
 static int count_done(struct store *s, const char *dir, const struct shard_listing *l, int64_t *count, struct err *err)
 {
 	struct row_map rows = {0};
-	int rc = 0;
+	int rc = 0, is_damaged;
 
 	for (size_t i = 0; i < l->n_segments && rc == 0; i++) {
 		char *path = segment_path(dir, l->segments[i].epoch, l->segments[i].sequence);
-		struct segment_reader *r = segment_reader_open(s, path, err);
+		struct err fault = {0};
+		struct segment_reader *r;
 		int64_t row;
 
-		free(path);
-		rc = r ? 0 : -1;
-		while (r && (rc = segment_reader_next_done(r, &row, err)) == 1)
+		rc = segment_reader_open(&r, s, path, &is_damaged, &fault);
+		while (rc == 1 && (is_damaged = segment_reader_next_done(r, &row, &fault)) == 1)
 			row_map_put(&rows, row);
+		free(path);
 		segment_reader_close(r);
+		if (rc < 0 && !is_damaged)
+			err_set(err, fault.code, "%s", fault.msg);
+		rc = rc == 0 ? 1 : rc < 0 && !is_damaged ? -1 : 0;
 	}
-	*count += (int64_t)rows.n;
+	*count = (int64_t)rows.n;
 	row_map_release(&rows);
 	return rc;
 }
 
+static int count_shard(struct job *j, int64_t shard, int64_t *count, struct err *err)
+{
+	char *dir = job_shard_dir(j, shard);
+	int rc = 1;
+
+	*count = j->shards[shard].n_rows;
+	for (int look = 0; look < LOOKS && rc == 1 && !j->shards[shard].is_done; look++) {
+		struct shard_listing l;
+
+		if (look > 0)
+			look_again_wait(look - 1);
+		rc = shard_listing_read(&l, j->store, dir, err);
+		if (rc == 0 && l.is_done)
+			j->shards[shard].is_done = 1;
+		else if (rc == 0)
+			rc = count_done(j->store, dir, &l, count, err);
+		shard_listing_release(&l);
+	}
+	if (j->shards[shard].is_done)
+		*count = j->shards[shard].n_rows;
+	free(dir);
+	return rc < 0 ? -1 : 0;
+}
+
 int64_t job_n_done_rows(struct job *j, struct err *err)
 {
-	int64_t n = 0;
+	int64_t n = 0, count;
 
 	for (int64_t i = 0; i < j->n_shards; i++) {
-		char *dir = job_shard_dir(j, i);
-		struct shard_listing l = {0};
-		int rc = j->shards[i].is_done ? 0 : shard_listing_read(&l, j->store, dir, err);
-
-		j->shards[i].is_done |= l.is_done;
-		if (rc == 0 && j->shards[i].is_done)
-			n += j->shards[i].n_rows;
-		else if (rc == 0)
-			rc = count_done(j->store, dir, &l, &n, err);
-		shard_listing_release(&l);
-		free(dir);
-		if (rc < 0)
+		if (count_shard(j, i, &count, err) < 0)
 			return -1;
+		n += count;
 	}
 	return n;
 }
@@ -373,6 +400,11 @@ int job_all_done(struct job *j, struct err *err)
 		j->shards[i].is_done = 1;
 	}
 	return 1;
+}
+
+void job_set_lines(struct job *j, const struct job_lines *lines)
+{
+	j->lines = *lines;
 }
 
 struct store *job_store(struct job *j)

@@ -11,7 +11,7 @@
  *       shards/00012/seg-0001-000003.db finished rows and partial tokens that epoch 1 published, immutable
  *       shards/00012/release-0001      epoch 1's worker ended and gives the shard back: others need not wait for signs of its death
  *       shards/00012/done              all rows of the shard have a result: names the segments that hold them
- *       merged/                        results.jsonl, errors.jsonl, usage.json, manifest.json: renamed into place as one
+ *       merged/                        results.jsonl, errors.jsonl, usage.json, ledger.db, manifest.json: renamed into place as one
  *       results.jsonl, errors.jsonl, usage.json   symbolic links into merged/
  *       events/0003-ATTEMPT.json       one small file per worker attempt, also its heartbeat (attempt.h)
  *
@@ -78,6 +78,8 @@ void job_plan_abort(struct job_plan *p); /* frees and removes the temporary dire
 
 struct job;
 
+typedef void (*job_problem_fn)(void *context, const char *problem); /* one line */
+
 /* place: a directory, or "s3://bucket/prefix" (store.h). */
 int job_is_planned(const char *place, struct err *err); /* 1: job.json is there, 0, -1 */
 struct job *job_open(const char *place, struct err *err);
@@ -98,6 +100,17 @@ struct plan_figures { /* over the rows that run */
 const struct plan_figures *job_figures(const struct job *j);
 /* Rows with a result over all shards (segments and done marks), for "resuming: 80 of 164 rows are done"; rows at fault are not among them. -1. */
 int64_t job_n_done_rows(struct job *j, struct err *err);
+
+/* How lines are made that no engine made; queue knows records only as bytes. */
+struct job_lines {
+	void *context;
+	/* Append the error record of a row that was never run, without newline. code: "budget_exhausted" and the like. */
+	void (*closed)(void *context, struct buf *out, const char *key, size_t n_key, const char *code);
+	/* Append what the record in line[0, n_line) would be if the row's key were `key`: rows with the same request share one generation. 0, -1. */
+	int (*renamed)(void *context, struct buf *out, const char *line, size_t n_line, const char *key, size_t n_key, struct err *err);
+};
+/* Copied; context must outlive the job. Needed by a merge or verify of a job that has folded rows or is closed. */
+void job_set_lines(struct job *j, const struct job_lines *lines);
 
 /* ---- claim and run ---- */
 
@@ -186,15 +199,29 @@ int job_replan_add_same(struct job_plan *p, struct err *err);
 
 /* 1 when every shard is done, 0, -1. */
 int job_all_done(struct job *j, struct err *err);
-int job_is_merged(struct job *j, struct err *err); /* this plan, complete: 1, 0, -1 */
-/* Stream results in input order to results.jsonl (successful rows) and errors.jsonl (the rest), write usage.json and manifest.json (SHA-256
- * root over input rows and output records, counts), rename the directory into place, make the links. One record per row: the lowest epoch
- * that has one. Merging again gives the same bytes. ERR_INPUT when a row is missing (the first is named); ERR_ENGINE when two epochs have
- * different bytes for a row, unless the spec has "deterministic": false (then a warning). usage_extra_json: NULL or an object whose members are
- * added to usage.json (timings, model) after its own {"rows":{"total","ok","failed"},"tokens":{"prompt","cached","output","reasoning",
- * "recomputed"},"seconds":{"wait","prefill","decode"}}. Needs as much disk space again as the results while it works. */
+int job_is_merged(struct job *j, struct err *err); /* this plan, with a record of each row, none of them closed: 1, 0, -1 */
+/* Stream results in input order to results.jsonl (successful rows) and errors.jsonl (the rest), write usage.json, ledger.db (schema.h) and
+ * manifest.json (SHA-256 root over input rows and output records, counts), rename the directory into place, make the links. One record per row:
+ * that in the segments which the shard's mark names. The bytes of results.jsonl and errors.jsonl do not depend on how the job came about; nor do
+ * the counts in usage.json and ledger.db, but for cached and recomputed tokens, and times. ERR_INPUT when a row is missing (the first is named);
+ * ERR_ENGINE when two epochs have different bytes for a row, unless the spec has "deterministic": false (then a warning). usage_extra_json: NULL
+ * or an object whose members are added to usage.json (timings, model) after its own {"rows":{"total","ok","failed"},"tokens":{"prompt","cached",
+ * "output","reasoning","recomputed"},"seconds":{"wait","prefill","decode"}}. Needs as much disk space again as the results while it works. */
 int job_merge(struct job *j, const char *usage_extra_json, struct err *err);
-/* Recompute from the plan, the segments and the merged files; names the first missing, doubled or altered row in *err. */
-int job_verify(struct job *j, struct err *err);
+/* The same of an unfinished job: rows that have no record are left out, or, with a close_code ("budget_exhausted", "batch_expired",
+ * "batch_cancelled"), get an error record with it. The manifest has "complete":false; the job does not count as merged, can be run further and
+ * merged again. Damaged segments are left out, with a warning. Where a complete merge is there already, that is left as it is. */
+int job_merge_partial(struct job *j, const char *close_code, const char *usage_extra_json, struct err *err);
+/* A damaged segment that a shard's mark names stops the merge. Take back such marks: the rows whose records are lost run again. The number of
+ * shards that are unfinished now; -1. */
+int64_t job_repair(struct job *j, struct err *err);
+/* The ledger of what is published so far, as a local file that must not exist; rows without a record are not in it. */
+int job_ledger(struct job *j, const char *path, struct err *err);
+
+/* Recompute from the plan, the segments and the merged files. ERR_STORAGE when there is a missing, doubled or altered row, a damaged segment, or a
+ * sum that is wrong: *err has the first problem and how many there are; the first 20 are told to `tell` as well, and last how many more, unless it
+ * is NULL. What could not be read or was never merged is told by *err alone. */
+int job_verify_tell(struct job *j, job_problem_fn tell, void *context, struct err *err);
+int job_verify(struct job *j, struct err *err); /* without a `tell` */
 
 #endif

@@ -32,6 +32,7 @@ struct job {
 		int is_done; /* once true always true */
 	} *shards;           /* [n_shards] */
 	struct shard *open;  /* handles, linked by next_open */
+	struct job_lines lines; /* how to make lines; zero: it is not known */
 	struct pick *pick;   /* what the last look at all shards found; NULL before the first */
 };
 
@@ -97,14 +98,22 @@ char *segment_path(const char *shard_dir, int epoch, int sequence); /* malloc'd 
 
 /* Reads the whole file at once, so that a storage that hiccups in the middle is no matter. */
 struct segment_reader;
-struct segment_reader *segment_reader_open(struct store *s, const char *name, struct err *err);
+/* 1; 0: there is none (compacted meanwhile, or no longer wanted); -1: it cannot be read, *is_damaged tells whether because its bytes are wrong. */
+int segment_reader_open(struct segment_reader **r, struct store *s, const char *name, int *is_damaged, struct err *err);
 /* A local file's bytes, which are the reader's now (malloc'd); name is for messages. */
 struct segment_reader *segment_reader_open_bytes(void *bytes, size_t n, const char *name, struct err *err);
 void segment_reader_close(struct segment_reader *r);
-/* Each of the three walks the file once. 1, 0 at the end, -1 with the file's name. What is given is borrowed until the next call. */
+/* Each of the three walks the file once. 1, 0 at the end, -1 with the file's name: it is damaged. What is given is borrowed until the next call. */
 int segment_reader_next_done(struct segment_reader *r, int64_t *row, struct err *err);
 int segment_reader_next_partial(struct segment_reader *r, int64_t *row, const void **state, size_t *n, struct err *err);
 int segment_reader_next_result(struct segment_reader *r, struct row_result *out, struct err *err); /* by row; the line is checked */
+
+/* ---- looking again ---- */
+
+/* Files of a shard may go while one looks at it, and a listing may be older than what it lists (NFS): look again, so often, after a wait that grows
+ * to a second. */
+enum { LOOKS = 8 };
+void look_again_wait(int look); /* after look 0, 1, ... */
 
 /* ---- done ---- */
 
@@ -116,15 +125,34 @@ int done_parse(const char *text, size_t n, int64_t n_rows, struct segment_name *
 
 /* ---- committed records ---- */
 
-/* All results by row, one for each row: the lowest epoch's. Of a shard that is done those segments count that its mark names; of another, all. */
+/* How records are read. Zero: those of a finished job; whatever is wrong is an error. */
+struct read_rules {
+	/* Called for each damaged segment, which is then left out as far as it is damaged; NULL: it is an error. */
+	job_problem_fn damaged;
+	void *context;
+	int without_lines; /* only their sums are wanted: lines are NULL */
+};
+
+void damage_warn(void *context, const char *problem); /* for `damaged`: a warning; context is not used */
+
+/* All results by row, one for each row: of a shard that is done the record in those segments that its mark names; of another, the lowest
+ * epoch's. A row that is folded into another (same_as) gets a copy of that one's. */
 struct committed;
+struct committed_record {
+	struct row_result r;
+	int64_t shard; /* whose segment has it */
+	int epoch;
+	int is_copy;   /* of the row that r.row is folded into */
+};
 /* spill_path: a file that may be made while this is open. */
-struct committed *committed_open(struct job *j, const char *spill_path, struct err *err);
+struct committed *committed_open(struct job *j, const char *spill_path, const struct read_rules *rules, struct err *err);
 void committed_close(struct committed *c);
-/* 1 and the next record, borrowed until the next call, with the shard whose segment has it; 0; -1. Two epochs that disagree about a row:
- * ERR_ENGINE, unless the spec says "deterministic": false; then the lower epoch's counts and the row is one of committed_n_conflicts. */
-int committed_next(struct committed *c, struct row_result *out, int64_t *shard, struct err *err);
+/* 1 and the next record, borrowed until the next call; 0; -1. Two epochs that disagree about a row: ERR_ENGINE, unless the spec says
+ * "deterministic": false; then the lower epoch's counts and the row is one of committed_n_conflicts. */
+int committed_next(struct committed *c, struct committed_record *out, struct err *err);
 int64_t committed_n_conflicts(const struct committed *c);
+/* Rows of which a segment that does not count (published after its shard was done) has another record. */
+int64_t committed_n_late(const struct committed *c);
 
 /* Rows of the plan in input order. Zero-initialise; finish with plan_cursor_close. */
 struct plan_cursor {
@@ -134,40 +162,85 @@ struct plan_cursor {
 	const char *key, *source, *error; /* error NULL: a good row. All borrowed until the next call */
 	size_t n_key, n_error;
 	const void *hash; /* 32 bytes */
-	int64_t line, shard;
+	int64_t line, tags;
+	int64_t shard;    /* -1: none */
+	int64_t same_as;  /* -1: none */
 };
 int plan_cursor_next(struct plan_cursor *c, struct database *plan, struct err *err); /* 1, 0, -1 */
 void plan_cursor_close(struct plan_cursor *c);
 
-/* Plan and committed records side by side: every row with its one record, and sums over those given so far. */
-struct ledger {
-	/* the current row's record, borrowed until the next call */
-	const char *line;
-	size_t n_line;
-	int is_error;
-	struct plan_cursor plan;
-	/* sums */
+/* What a row's record is: "status" in ledger.db, where the last two have no row. */
+enum ledger_status {
+	LEDGER_OK = 0,
+	LEDGER_FAILED = 1,   /* an error record, made by a run */
+	LEDGER_AT_FAULT = 2, /* an error record, made by the plan */
+	LEDGER_FOLDED = 3,   /* the record of the row that it is folded into, under its own key */
+	LEDGER_CLOSED = 4,   /* none; an error record says that it was never run */
+	LEDGER_MISSING = 5,  /* none */
+};
+
+struct ledger_rules {
+	struct read_rules read;
+	int allows_missing;     /* a row without a record is given as such; otherwise an error */
+	const char *close_code; /* not NULL: it gets an error record with this code */
+};
+
+struct shard_sums { /* of one shard; charge's sums in ledger.db */
 	int64_t n_rows, n_failed;
 	int64_t prompt_tokens, cached_tokens, output_tokens, reasoning_tokens, recomputed_tokens;
+};
+
+/* Plan and committed records side by side: every row with its one record, and sums over those given so far. */
+struct ledger {
+	/* the current row: its record, borrowed until the next call */
+	enum ledger_status status;
+	const char *line; /* NULL: it has none (LEDGER_MISSING), or no lines were asked for */
+	size_t n_line;
+	int is_error;
+	const struct committed_record *record; /* what was run for it: LEDGER_OK, LEDGER_FAILED; else NULL */
+	int epoch;        /* that committed it; 0: none */
+	struct plan_cursor plan;
+	/* sums */
+	int64_t n_rows, n_records, n_failed, n_closed; /* rows given; those with a record; those with an error record; those among them that were closed */
+	struct shard_sums total;
 	double wait_s, prefill_s, decode_s;
+	struct shard_sums *shards; /* [n_shards] */
 	/* private */
 	struct job *job;
+	struct ledger_rules rules;
 	struct database *plan_db;
 	struct committed *committed;
-	struct row_result result;
-	int64_t result_shard;
-	int rc, used_result; /* rc: 1 while result holds the next record */
+	struct committed_record next;
+	struct buf made; /* a line made here */
+	int rc, used_next; /* rc: 1 while next holds the next record */
 	struct sha256 *root;
 };
-int ledger_open(struct ledger *l, struct job *j, const char *spill_path, struct err *err);
+int ledger_open(struct ledger *l, struct job *j, const char *spill_path, const struct ledger_rules *rules, struct err *err);
 void ledger_close(struct ledger *l);
 /* 1, 0 at the end, -1: ERR_INPUT when the row has no result, ERR_STORAGE for a record that belongs to no row. */
 int ledger_next(struct ledger *l, struct err *err);
 /* "row 12 (key "a", in.jsonl:13) WHAT" */
 int ledger_fail(const struct ledger *l, struct err *err, enum err_code code, const char *what);
-/* After the end: SHA-256 over, for each row in input order, its input's hash (32 bytes), one byte (0 a result, 1 an error record), and the
- * SHA-256 of the record's line (32 bytes). */
+/* After the end: SHA-256 over, for each row that has a record, in input order, its input's hash (32 bytes), one byte (0 a result, 1 an error
+ * record), and the SHA-256 of the record's line (32 bytes). */
 void ledger_root(struct ledger *l, char hex[SHA256_HEX_BYTES]);
+
+/* ---- ledger.db (schema.h) ---- */
+
+struct ledger_db; /* one being written, at a local path */
+struct ledger_db *ledger_db_create(const char *path, struct err *err);
+void ledger_db_abort(struct ledger_db *d);
+int ledger_db_add(struct ledger_db *d, const struct ledger *l, struct err *err); /* the current row */
+/* After the last row. The file is complete, not yet durable. Frees d, also on failure. */
+int ledger_db_finish(struct ledger_db *d, const struct ledger *l, struct err *err);
+/* One to be held against a ledger. path is a local file, shown its name in messages. */
+struct ledger_check;
+struct ledger_check *ledger_check_open(const char *path, const char *shown, struct job *j, struct err *err);
+void ledger_check_close(struct ledger_check *c);
+/* Is the current row charged as it should be? 1, 0 and what is wrong in *wrong, -1. */
+int ledger_check_row(struct ledger_check *c, const struct ledger *l, struct buf *wrong, struct err *err);
+/* After the last row: nothing else is charged, and the sums are right. As that. */
+int ledger_check_end(struct ledger_check *c, const struct ledger *l, struct buf *wrong, struct err *err);
 
 /* usage.json: the sums, and the members of extra (NULL: none). */
 int usage_write(struct buf *out, const struct ledger *l, yyjson_val *extra, struct err *err);

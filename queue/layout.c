@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/file.h"
 #include "base/mem.h"
 
 char *path_format(const char *fmt, ...)
@@ -201,4 +202,18 @@ void shard_listing_release(struct shard_listing *l)
 {
 	free(l->segments);
 	*l = (struct shard_listing){0};
+}
+
+int file_sum(const char *path, int64_t *n_bytes, char hex[SHA256_HEX_BYTES], struct err *err)
+{
+	struct sha256 *sum = sha256_new();
+	struct file_map m = {0};
+	int rc = file_map_open(&m, path, ERR_STORAGE, err);
+
+	if (rc == 0)
+		sha256_add(sum, m.data, m.n_bytes);
+	*n_bytes = (int64_t)m.n_bytes;
+	sha256_finish(sum, hex);
+	file_map_close(&m);
+	return rc;
 }

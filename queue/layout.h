@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "base/errors.h"
+#include "base/hash.h"
 #include "queue/store.h"
 
 char *path_format(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* malloc'd */
@@ -17,6 +18,7 @@ void names_free(char **names, size_t n);
 /* Remove a file or a tree; a missing one is no failure. Symbolic links are removed, not followed. */
 int tree_remove(const char *path, struct err *err);
 int file_sync(const char *path, struct err *err); /* fsync of a finished file */
+int file_sum(const char *path, int64_t *n_bytes, char hex[SHA256_HEX_BYTES], struct err *err);
 
 /* "PREFIX-NNNN" with at least four digits: its number, else -1. */
 int64_t name_number(const char *name, const char *prefix);

@@ -123,7 +123,7 @@ static int open_database(struct job_plan *p, struct err *err)
 	if (rc < 0 || database_exec(&p->db, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA cache_size=-49152; BEGIN", err) < 0)
 		return -1;
 	/* OR IGNORE looks at the key before it changes anything; without a journal a constraint must not fail in the middle. */
-	p->add_row = database_prepare(&p->db, "INSERT OR IGNORE INTO row VALUES(?,?,?,?,?,?,?,?,?,?)", err);
+	p->add_row = database_prepare(&p->db, "INSERT OR IGNORE INTO row VALUES(?,?,?,?,?,?,?,?,?,?,NULL)", err);
 	p->find_key = database_prepare(&p->db, "SELECT source_name, line FROM row NATURAL JOIN source WHERE key=?", err);
 	p->add_source = database_prepare(&p->db, "INSERT OR IGNORE INTO source(source_name) VALUES(?)", err);
 	p->find_source = database_prepare(&p->db, "SELECT source FROM source WHERE source_name=?", err);

@@ -39,6 +39,8 @@
  *   max_output_tokens   the row's limit
  *   tags                number in tag: what it is charged to
  *   error               a row at fault: its finished error record, one line; otherwise NULL
+ *   same_as             an earlier row with the same request, whose record stands for this one too (with this row's key); then shard is NULL.
+ *                       Otherwise NULL
  * tag         distinct sets of tags
  *   tags                number
  *   json                JSON object of strings: the row's "user" and the members of its "metadata"; {} for none
@@ -53,7 +55,8 @@
 	"CREATE TABLE source(source INTEGER PRIMARY KEY, source_name TEXT NOT NULL UNIQUE);"                               \
 	"CREATE TABLE row(row INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, hash BLOB NOT NULL, source INTEGER NOT NULL," \
 	" line INTEGER NOT NULL, shard INTEGER, n_prompt_tokens INTEGER NOT NULL, max_output_tokens INTEGER NOT NULL,"     \
-	" tags INTEGER NOT NULL, error TEXT);"                                                                             \
+	" tags INTEGER NOT NULL, error TEXT, same_as INTEGER);"                                                            \
+	"CREATE INDEX row_same_as ON row(same_as) WHERE same_as IS NOT NULL;"                                              \
 	"CREATE TABLE tag(tags INTEGER PRIMARY KEY, json TEXT NOT NULL UNIQUE);"                                                                                                 \
 	"CREATE TABLE shard(shard INTEGER PRIMARY KEY, n_rows INTEGER NOT NULL, n_input_bytes INTEGER NOT NULL,"        \
 	" cost REAL NOT NULL);"

@@ -162,22 +162,23 @@ struct segment_reader *segment_reader_open_bytes(void *bytes, size_t n, const ch
 	return r;
 }
 
-struct segment_reader *segment_reader_open(struct store *s, const char *name, struct err *err)
+int segment_reader_open(struct segment_reader **r, struct store *s, const char *name, int *is_damaged, struct err *err)
 {
 	struct buf b = {0};
-	char *full = store_name(s, name);
-	struct segment_reader *r = NULL;
 	int rc = store_get(s, name, SEGMENT_MAX_BYTES, &b, err);
 
-	if (rc == 0)
-		err_set(err, ERR_STORAGE, "%s: is missing", full);
-	else if (rc == 1)
-		r = segment_reader_open_bytes(b.data, b.len, full, err);
-	if (rc == 1)
-		b = (struct buf){0};
+	*r = NULL;
+	*is_damaged = 0;
+	if (rc == 1) {
+		char *full = store_name(s, name);
+
+		*r = segment_reader_open_bytes(buf_detach(&b), b.len, full, err);
+		*is_damaged = !*r;
+		rc = *r ? 1 : -1;
+		free(full);
+	}
 	buf_release(&b);
-	free(full);
-	return r;
+	return rc;
 }
 
 void segment_reader_close(struct segment_reader *r)

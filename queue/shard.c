@@ -16,12 +16,12 @@
 /* Segments come in the order of epochs and numbers: of partial states the last one wins, and none counts once there is a result. */
 static int read_segment(struct shard *s, const char *name, struct err *err)
 {
-	struct segment_reader *r = segment_reader_open(s->job->store, name, err);
+	struct segment_reader *r;
 	struct row_slot *slot;
 	const void *state;
 	size_t n;
 	int64_t row;
-	int rc = r ? 1 : -1;
+	int is_damaged, rc = segment_reader_open(&r, s->job->store, name, &is_damaged, err);
 
 	while (rc == 1 && (rc = segment_reader_next_done(r, &row, err)) == 1) {
 		slot = row_map_put(&s->rows, row);
