@@ -106,22 +106,23 @@ static int carry_result(struct carry *c, const struct plan_cursor *at, struct ro
 static int carry_results(struct carry *c, struct err *err)
 {
 	char *spill = path_format("%s/results.spill", c->p->work_dir);
-	struct committed *records = committed_open(c->from, spill, err);
+	struct committed *records = committed_open(c->from, spill, &(struct read_rules){0}, err);
 	struct plan_cursor at = {0};
-	struct row_result r;
-	int64_t shard;
+	struct committed_record record;
 	int rc = records ? 0 : -1;
 
 	free(spill);
 	at.row = -1;
-	while (rc == 0 && (rc = committed_next(records, &r, &shard, err)) == 1) {
+	while (rc == 0 && (rc = committed_next(records, &record, err)) == 1) {
 		do
 			rc = plan_cursor_next(&at, c->old, err);
-		while (rc == 1 && at.row < r.row);
-		if (rc == 0 || (rc == 1 && (at.row != r.row || at.error)))
-			rc = err_set(err, ERR_STORAGE, "shard %" PRId64 ": has a result for row %" PRId64 ", and the plan has no such row to run", shard, r.row);
+		while (rc == 1 && at.row < record.r.row);
+		if (rc == 0 || (rc == 1 && (at.row != record.r.row || at.error)))
+			rc = err_set(err, ERR_STORAGE, "shard %" PRId64 ": has a result for row %" PRId64 ", and the plan has no such row to run", record.shard,
+			             record.r.row);
+		/* A copy of another row's record is made again from that. */
 		if (rc == 1)
-			rc = carry_result(c, &at, &r, err);
+			rc = record.is_copy ? 0 : carry_result(c, &at, &record.r, err);
 	}
 	plan_cursor_close(&at);
 	committed_close(records);
@@ -156,13 +157,19 @@ static int carry_partials(struct carry *c, int64_t shard, struct err *err)
 
 	for (size_t i = 0; i < l.n_segments && rc == 0 && !l.is_done; i++) {
 		char *name = segment_path(dir, l.segments[i].epoch, l.segments[i].sequence);
-		struct segment_reader *r = segment_reader_open(c->from->store, name, err);
+		struct segment_reader *r;
+		struct err fault = {0};
 		const void *state;
 		int64_t row;
 		size_t n;
+		int is_damaged, next = 1;
 
-		rc = r ? 0 : -1;
-		while (rc == 0 && (rc = segment_reader_next_partial(r, &row, &state, &n, err)) == 1)
+		/* States save work and no more: one that is gone or damaged is not needed. */
+		rc = segment_reader_open(&r, c->from->store, name, &is_damaged, &fault);
+		if (rc < 0 && !is_damaged)
+			err_set(err, fault.code, "%s", fault.msg);
+		rc = rc < 0 && !is_damaged ? -1 : 0;
+		while (r && rc == 0 && next == 1 && (next = segment_reader_next_partial(r, &row, &state, &n, &fault)) == 1)
 			rc = carry_partial(c, row, state, n, err);
 		segment_reader_close(r);
 		free(name);
