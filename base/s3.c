@@ -90,6 +90,7 @@ int s3_head(struct s3 *s, const char *bucket, const char *key, struct s3_object 
 /* A download that may take several exchanges. */
 struct download {
 	s3_sink_fn sink;
+	void (*rewind)(void *arg); /* forget what the sink took; NULL: that cannot be */
 	void *arg;
 	int64_t start, given; /* where it began; bytes that the sink took */
 	char etag[128];       /* of the object, once a reply has told it */
@@ -135,50 +136,54 @@ static int on_download(void *arg, const struct http_reply *reply, const void *p,
 	return d->sink(d->arg, p, n);
 }
 
-int s3_get_stream(struct s3 *s, const char *bucket, const char *key, int64_t start, s3_sink_fn sink, void *arg, struct err *err)
+/* As s3_get_stream. Where the object was replaced in between, what was given is taken back, if that can be. */
+static int get_from(struct s3 *s, const char *bucket, const char *key, struct download *d, struct err *err)
 {
-	struct download d = {.sink = sink, .arg = arg, .start = start};
 	struct s3_call call = {
-	    .operation = "GetObject", .method = "GET", .bucket = bucket, .key = key, .sink = on_download, .arg = &d};
+	    .operation = "GetObject", .method = "GET", .bucket = bucket, .key = key, .sink = on_download, .arg = d};
 	struct s3_reply reply = {0};
 	struct s3_retry retry = {0};
 	int rc = -1;
 
 	for (;;) {
-		int64_t before = d.given;
+		int64_t before = d->given;
 		char range[40];
 		enum s3_verdict verdict;
 
 		call.n_fields = 0;
-		if (d.start + d.given > 0) {
-			snprintf(range, sizeof(range), "bytes=%" PRId64 "-", d.start + d.given);
+		if (d->start + d->given > 0) {
+			snprintf(range, sizeof(range), "bytes=%" PRId64 "-", d->start + d->given);
 			call.fields[call.n_fields++] = (struct http_field){"range", range};
-			if (d.etag[0])
-				call.fields[call.n_fields++] = (struct http_field){"if-match", d.etag};
+			if (d->etag[0])
+				call.fields[call.n_fields++] = (struct http_field){"if-match", d->etag};
 		}
-		d.is_begun = d.is_other = 0;
-		d.skip = 0;
+		d->is_begun = d->is_other = 0;
+		d->skip = 0;
 		verdict = s3_try(s, &call, &reply, err);
 		if (verdict == S3_DONE || verdict == S3_BEYOND) {
 			rc = 1; /* 416: at the end already */
 			break;
 		}
-		if (verdict == S3_ABSENT && d.given == 0) {
+		if (verdict == S3_ABSENT && !d->etag[0]) {
 			rc = 0;
 			break;
 		}
-		if (verdict == S3_STOPPED && !d.is_other) {
+		if (verdict == S3_STOPPED && !d->is_other) {
 			rc = 2;
 			break;
 		}
 		if (verdict == S3_STOPPED || verdict == S3_UNMET || verdict == S3_ABSENT) {
-			err_set(err, ERR_STORAGE, "GetObject s3://%s/%s: the object was replaced or removed while it was read", bucket,
-			        key);
+			if (!d->rewind) {
+				err_set(err, ERR_STORAGE, "GetObject s3://%s/%s: was replaced or removed while it was read", bucket, key);
+				break;
+			}
+			d->rewind(d->arg);
+			d->given = 0;
+			d->etag[0] = '\0';
+		} else if (verdict != S3_AGAIN) {
 			break;
 		}
-		if (verdict != S3_AGAIN)
-			break;
-		if (d.given > before)
+		if (d->given > before)
 			retry = (struct s3_retry){0};
 		if (!s3_retry_wait(&retry)) {
 			s3_complain(s, &call, &reply, err);
@@ -190,33 +195,46 @@ int s3_get_stream(struct s3 *s, const char *bucket, const char *key, int64_t sta
 	return rc;
 }
 
+int s3_get_stream(struct s3 *s, const char *bucket, const char *key, int64_t start, s3_sink_fn sink, void *arg, struct err *err)
+{
+	struct download d = {.sink = sink, .arg = arg, .start = start};
+
+	return get_from(s, bucket, key, &d, err);
+}
+
 struct memory_sink {
 	struct buf *out;
 	size_t start, max_bytes;
-	int is_full;
 };
 
 static int on_memory(void *arg, const void *p, size_t n)
 {
 	struct memory_sink *m = arg;
 
-	if (n > m->max_bytes - (m->out->len - m->start)) {
-		m->is_full = 1;
+	if (n > m->max_bytes - (m->out->len - m->start))
 		return -1;
-	}
 	buf_add(m->out, p, n);
 	return 0;
+}
+
+static void memory_rewind(void *arg)
+{
+	struct memory_sink *m = arg;
+
+	if (m->out->data)
+		buf_truncate(m->out, m->start);
 }
 
 int s3_get(struct s3 *s, const char *bucket, const char *key, size_t max_bytes, struct buf *out, struct err *err)
 {
 	struct memory_sink m = {.out = out, .start = out->len, .max_bytes = max_bytes};
-	int rc = s3_get_stream(s, bucket, key, 0, on_memory, &m, err);
+	struct download d = {.sink = on_memory, .rewind = memory_rewind, .arg = &m};
+	int rc = get_from(s, bucket, key, &d, err);
 
 	if (rc == 2)
 		rc = err_set(err, ERR_STORAGE, "GetObject s3://%s/%s: larger than %zu bytes", bucket, key, max_bytes);
-	if (rc != 1 && out->data)
-		buf_truncate(out, m.start);
+	if (rc != 1)
+		memory_rewind(&m);
 	return rc;
 }
 
@@ -230,6 +248,8 @@ static int on_file(void *arg, const void *p, size_t n)
 	struct file_sink *f = arg;
 	const char *c = p;
 
+	if (f->error)
+		return -1;
 	while (n > 0) {
 		ssize_t k = write(f->fd, c, n);
 
@@ -245,14 +265,25 @@ static int on_file(void *arg, const void *p, size_t n)
 	return 0;
 }
 
+static void file_rewind(void *arg)
+{
+	struct file_sink *f = arg;
+
+	if (f->error == 0 && (ftruncate(f->fd, 0) < 0 || lseek(f->fd, 0, SEEK_SET) < 0))
+		f->error = errno;
+}
+
 int s3_get_file(struct s3 *s, const char *bucket, const char *key, const char *path, struct err *err)
 {
 	struct file_sink f = {.fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)};
+	struct download d = {.sink = on_file, .rewind = file_rewind, .arg = &f};
 	int rc;
 
 	if (f.fd < 0)
 		return err_sys(err, ERR_STORAGE, "%s", path);
-	rc = s3_get_stream(s, bucket, key, 0, on_file, &f, err);
+	rc = get_from(s, bucket, key, &d, err);
+	if (rc == 1 && f.error)
+		rc = 2;
 	if (close(f.fd) < 0 && rc == 1) {
 		f.error = errno;
 		rc = 2;

@@ -9,8 +9,8 @@
  *     AWS_SHARED_CREDENTIALS_FILE, AWS_CONFIG_FILE                   other places of these files
  *
  * A request goes to https://BUCKET.s3.REGION.amazonaws.com/KEY, or with an endpoint to ENDPOINT/BUCKET/KEY ("path style"; also
- * at Amazon where the bucket's name has dots, which its certificates do not cover). A region that the reply corrects is
- * corrected.
+ * at Amazon where the bucket's name has dots, which its certificates do not cover). A wrong region is corrected from the reply;
+ * credentials that have run out are read again, once, for somebody may have written new ones into the profile.
  *
  * What may pass is tried again with growing, jittered pauses until some ten seconds after the first failure: 5xx, 429, SlowDown
  * and the like, a connection that is refused, breaks or stalls, a reply that is cut short, bytes damaged on the way (the hash
@@ -48,7 +48,8 @@ struct s3_object {
 /* 1, 0: there is none, -1. */
 int s3_head(struct s3 *s, const char *bucket, const char *key, struct s3_object *object, struct err *err);
 
-/* Append the bytes: 1, 0: there is none, -1 (out is as before). More than max_bytes is an error. */
+/* Append the bytes: 1, 0: there is none, -1 (out is as before). More than max_bytes is an error. Never parts of two objects: if
+ * it is replaced meanwhile, all is the new one's. */
 int s3_get(struct s3 *s, const char *bucket, const char *key, size_t max_bytes, struct buf *out, struct err *err);
 /* Bytes from `start` on, in order, each once. The sink returns 0 to go on.
  * 1: all were given; 0: there is none; 2: the sink did not want more; -1, after any number of bytes (also when the object was
@@ -56,7 +57,8 @@ int s3_get(struct s3 *s, const char *bucket, const char *key, size_t max_bytes, 
 typedef int (*s3_sink_fn)(void *arg, const void *p, size_t n);
 int s3_get_stream(struct s3 *s, const char *bucket, const char *key, int64_t start, s3_sink_fn sink, void *arg,
                   struct err *err);
-/* Into a file, which is made or emptied: 1, 0: there is none, -1. The file is removed unless 1. Not fsynced. */
+/* Into a file, which is made or emptied: 1, 0: there is none, -1. Otherwise as s3_get. The file is removed unless 1.
+ * Not fsynced. */
 int s3_get_file(struct s3 *s, const char *bucket, const char *key, const char *path, struct err *err);
 
 int s3_put(struct s3 *s, const char *bucket, const char *key, const void *data, size_t n, struct err *err);

@@ -119,6 +119,8 @@ static int on_error_leaf(void *arg, const char *path, const char *text, size_t n
 		snprintf(e->code, sizeof(e->code), "%s", text);
 	else if (strcmp(path, "Error/Message") == 0)
 		snprintf(e->message, sizeof(e->message), "%s", text);
+	else if (strcmp(path, "Error/Region") == 0)
+		snprintf(e->region, sizeof(e->region), "%s", text);
 	return 0;
 }
 
@@ -211,24 +213,52 @@ static enum http_outcome exchange(struct s3 *s, const struct s3_call *call, cons
 	return outcome;
 }
 
-/* Amazon tells the region of a bucket where the request went to, or was signed for, another one. */
-static int region_correct(struct s3 *s, const struct s3_reply *reply)
+/* Amazon tells the region of a bucket where the request went to, or was signed for, another one. 1: it is another now. */
+static int region_correct(struct s3 *s, const struct s3_reply *reply, const struct s3_error_text *e)
 {
 	char region[64];
 
-	if ((reply->http.status != 301 && reply->http.status != 307 && reply->http.status != 400) ||
-	    !http_reply_field(&reply->http, "x-amz-bucket-region", region, sizeof(region)) || region[0] == '\0' ||
-	    strspn(region, "abcdefghijklmnopqrstuvwxyz0123456789-") != strlen(region) || strcmp(region, s->config.region) == 0)
+	if (reply->http.status != 301 && reply->http.status != 307 && reply->http.status != 400)
+		return 0;
+	if (!http_reply_field(&reply->http, "x-amz-bucket-region", region, sizeof(region)))
+		memcpy(region, e->region, sizeof(region));
+	if (region[0] == '\0' || strspn(region, "abcdefghijklmnopqrstuvwxyz0123456789-") != strlen(region) ||
+	    strcmp(region, s->config.region) == 0)
 		return 0;
 	free(s->config.region);
 	s->config.region = xstrdup(region);
 	return 1;
 }
 
+/* Temporary credentials run out; who renews them writes the new ones into the profile's file. 1: they are others now. */
+static int credentials_renew(struct s3 *s, const struct s3_reply *reply)
+{
+	struct s3_config c;
+	struct err ignored = {0};
+	int renewed;
+
+	if (strcmp(reply->code, "ExpiredToken") != 0 || s3_config_read(&c, &ignored) < 0)
+		return 0;
+	renewed = strcmp(c.access_key, s->config.access_key) != 0 || strcmp(c.secret_key, s->config.secret_key) != 0 ||
+	          strcmp(c.session_token ? c.session_token : "", s->config.session_token ? s->config.session_token : "") != 0;
+	if (renewed) {
+		struct s3_config old = s->config;
+
+		s->config.access_key = c.access_key;
+		s->config.secret_key = c.secret_key;
+		s->config.session_token = c.session_token;
+		c.access_key = old.access_key;
+		c.secret_key = old.secret_key;
+		c.session_token = old.session_token;
+	}
+	s3_config_release(&c);
+	return renewed;
+}
+
 static enum s3_verdict try_once(struct s3 *s, const struct s3_call *call, const char *sha256, struct s3_reply *reply,
                                 struct err *err)
 {
-	int corrected = 0;
+	int corrections = 0;
 
 	for (;;) {
 		enum http_outcome outcome = exchange(s, call, sha256, reply);
@@ -240,8 +270,9 @@ static enum s3_verdict try_once(struct s3 *s, const struct s3_call *call, const 
 		memcpy(reply->code, e.code, sizeof(reply->code));
 		memcpy(reply->message, e.message, sizeof(reply->message));
 		verdict = s3_judge(outcome, reply->http.status, reply->code);
-		if (verdict == S3_REFUSED && outcome == HTTP_REPLIED && !corrected && region_correct(s, reply)) {
-			corrected = 1;
+		if (verdict == S3_REFUSED && outcome == HTTP_REPLIED && corrections < 2 &&
+		    (region_correct(s, reply, &e) || credentials_renew(s, reply))) {
+			corrections++;
 			continue;
 		}
 		if (verdict == S3_REFUSED)

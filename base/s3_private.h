@@ -91,6 +91,7 @@ int s3_complain(const struct s3 *s, const struct s3_call *call, const struct s3_
 struct s3_error_text {
 	char code[64];
 	char message[300];
+	char region[64]; /* where the bucket is, when that was the error */
 };
 /* Of <Error>...; 0: it is none. */
 int s3_error_parse(const char *xml, size_t n, struct s3_error_text *e);

@@ -45,6 +45,7 @@ diff() {
 	python_test scripts/diff-tokenizer.py build/models/SmolLM2-135M-Instruct.Q4_1.gguf
 	python_test scripts/diff-template.py
 	python_test scripts/check-openai.py
+	python_test scripts/diff-sigv4.py
 }
 e2e() {
 	scripts/venv.sh >/dev/null || echo "FAIL venv" | tee -a "$all" # has an S3 server

@@ -31,11 +31,12 @@ REGION = "us-east-1"
 
 
 class Server:
-    def __init__(self, endpoint, stop):
+    def __init__(self, endpoint, stop, region=REGION):
         self.endpoint = endpoint
         self.stop = stop
+        self.region = region
         self.env = {
-            "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_REGION": region,
             "AWS_ENDPOINT_URL_S3": endpoint, "AWS_EC2_METADATA_DISABLED": "true", "NO_PROXY": "127.0.0.1",
         }
 
@@ -48,7 +49,7 @@ class Server:
     def request(self, method, path, query=None, body=b"", headers=None):
         """(status, headers, body) of one signed request."""
         host = self.endpoint.split("//")[1]
-        fields = sign(method, host, path, query or {}, body, headers or {})
+        fields = sign(self.region, method, host, path, query or {}, body, headers or {})
         url = urllib.parse.quote(path, safe="/-._~") + ("?" + canonical_query(query) if query else "")
         connection = http.client.HTTPConnection(host, timeout=60)
         try:
@@ -81,7 +82,7 @@ def canonical_query(query):
     return "&".join(f"{quote(k)}={quote(v)}" for k, v in sorted(query.items()))
 
 
-def sign(method, host, path, query, body, headers):
+def sign(region, method, host, path, query, body, headers):
     """Header fields with AWS Signature Version 4."""
     now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
     fields = {**{k.lower(): v for k, v in headers.items()}, "host": host, "x-amz-date": now,
@@ -89,7 +90,7 @@ def sign(method, host, path, query, body, headers):
     names = ";".join(sorted(fields))
     canonical = "\n".join([method, urllib.parse.quote(path, safe="/-._~"), canonical_query(query),
                            *(f"{k}:{fields[k]}" for k in sorted(fields)), "", names, fields["x-amz-content-sha256"]])
-    scope = f"{now[:8]}/{REGION}/s3/aws4_request"
+    scope = f"{now[:8]}/{region}/s3/aws4_request"
     text = f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
     key = ("AWS4" + SECRET_KEY).encode()
     for part in scope.split("/"):
@@ -138,7 +139,7 @@ def start_moto():
     return Server(f"http://127.0.0.1:{port}", start([program, "-H", "127.0.0.1", "-p", str(port)], port, env=env))
 
 
-def start_versitygw(directory):
+def start_versitygw(directory, region=REGION):
     r = subprocess.run([os.path.join(ROOT, "scripts/versitygw.sh")], capture_output=True, text=True)
     if r.returncode:
         raise Skip((r.stderr.strip().splitlines() or ["versitygw.sh failed"])[-1])
@@ -148,17 +149,19 @@ def start_versitygw(directory):
     sidecar = os.path.join(os.path.dirname(directory), "meta-of-" + os.path.basename(directory))  # not every file system has extended attributes
     os.makedirs(sidecar, exist_ok=True)
     env = {**os.environ, "ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY}
-    command = [r.stdout.strip(), "--port", f"127.0.0.1:{port}", "--region", REGION, "--quiet", "--keep-alive", "posix", "--sidecar", sidecar, directory]
-    return Server(f"http://127.0.0.1:{port}", start(command, port, env=env))
+    command = [r.stdout.strip(), "--port", f"127.0.0.1:{port}", "--region", region, "--quiet", "--keep-alive", "posix", "--sidecar", sidecar, directory]
+    return Server(f"http://127.0.0.1:{port}", start(command, port, env=env), region)
 
 
-# What the proxy does to a request that was drawn: the first two before the store sees it, the others after the store has done it.
+# What the proxy does to a request that was drawn: the first three before the store sees it, the others after the store has done it.
 FAULTS = ("error", "slow_down", "reset_before", "reset_after", "lost_error", "truncate")
 
 
 def flaky_proxy(target, seed, rate, faults=FAULTS, strip=(), chooser=None):
     """A proxy in front of target (a Server or an endpoint) that spoils a share `rate` of requests. strip: header fields it removes. chooser, if
-    given, says for each (method, path) the fault or None instead of chance. The Server has counts, a dict of faults done."""
+    given, says for each (method, path) the fault or None instead of chance; beside FAULTS it may say "hang" (no answer, for 30 s) or (STATUS, CODE).
+    The Server has counts, a dict of faults done."""
+    region = getattr(target, "region", REGION)
     target = getattr(target, "endpoint", target).split("//")[1]
     rng, lock, counts = random.Random(seed), threading.Lock(), {}
     strip = {s.lower() for s in strip}
@@ -217,7 +220,11 @@ def flaky_proxy(target, seed, rate, faults=FAULTS, strip=(), chooser=None):
                 return self.error(500, "InternalError")
             if fault == "slow_down":
                 return self.error(503, "SlowDown")
-            if fault == "reset_before":
+            if isinstance(fault, tuple):
+                return self.error(*fault)
+            if fault == "hang":
+                time.sleep(30)
+            if fault in ("reset_before", "hang"):
                 return self.reset()
             reply, got = self.forward(body)
             if fault == "reset_after":
@@ -253,6 +260,6 @@ def flaky_proxy(target, seed, rate, faults=FAULTS, strip=(), chooser=None):
         proxy.shutdown()
         proxy.server_close()
 
-    server = Server(f"http://127.0.0.1:{proxy.server_address[1]}", stop)
+    server = Server(f"http://127.0.0.1:{proxy.server_address[1]}", stop, region)
     server.counts = counts
     return server

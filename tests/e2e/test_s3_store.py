@@ -247,6 +247,45 @@ def s3_credentials():
 
 
 @test
+def s3_other_region():
+    """A bucket in another region than the one that is set: the reply says which."""
+    with with_bucket(start_versitygw("elsewhere", "eu-central-1")) as server:
+        for first in (("exists", "a"), ("put", "a", "b"), ("list", "")):
+            with Store(server, AWS_REGION="us-east-1") as store:
+                if first[0] == "exists":  # a reply to HEAD has no room for it
+                    store.fails(*first, says=["HeadObject", "400"])
+                else:
+                    check(store(*first), 0 if first[0] == "put" else ["a"])
+                    check(store("exists", "a"), 1)
+
+
+@test
+def s3_renewed_credentials():
+    """Temporary credentials that have run out are read again from the profile; those of the environment are what they are."""
+    def profile(token):
+        with open(".aws/credentials", "w", encoding="utf-8") as f:
+            f.write(f"[default]\naws_access_key_id = a\naws_secret_access_key = b\naws_session_token = {token}\n")
+
+    def renew(method, path):
+        calls.append(path)
+        if len(calls) == 1:
+            profile("new")
+        return (400, "ExpiredToken") if len(calls) == 1 else None
+    os.makedirs(".aws")
+    calls = []
+    profile("old")
+    nothing = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
+    with moto() as server:
+        with flaky_proxy(server, SEED, 0, chooser=renew) as proxy, Store(proxy, **nothing) as store:
+            check(store("create", "a", "b"), 1)
+            check(len(calls), 2)
+        for env in (nothing, {}):
+            with flaky_proxy(server, SEED, 0, chooser=lambda *_: (400, "ExpiredToken")) as proxy, Store(proxy, **env) as store:
+                store.fails("create", "a", "b", says=["400", "ExpiredToken"])
+                check(proxy.counts, {(400, "ExpiredToken"): 1})
+
+
+@test
 def s3_usage():
     if not os.path.exists(TOOL):
         raise Skip("no tool_store_s3; make tests")
@@ -350,17 +389,35 @@ def s3_resumes_download():
         with flaky_proxy(server, SEED, 0, chooser=steady("truncate", 12, "GET")) as proxy, Store(proxy) as store:
             check(store("fetch", "big"), digest(data))
             check(proxy.counts, {"truncate": 12, None: 1})
-        # Replaced between two pieces: no mixture of the two is given.
-        calls = []
+        # Replaced between two pieces: all of the new one, or none where what was given cannot be taken back.
+        for op, says in ((("fetch", "big"), None), (("get", "big", 1 << 22), None), (("stream", PREFIX + "big", 0), "was replaced or removed")):
+            text = [b"x" * 1_000_000, b"y" * 1_000_001]
+            check(server.request("PUT", f"/{BUCKET}/{PREFIX}big", body=text[0])[0], 200)
+            calls = []
 
-        def replace(method, path):
-            calls.append(path)
-            if len(calls) == 1:
-                return "truncate"
-            server.request("PUT", f"/{BUCKET}/{PREFIX}big", body=data[::-1])
-            return None
-        with flaky_proxy(server, SEED, 0, chooser=replace) as proxy, Store(proxy) as store:
-            store.fails("fetch", "big", says=["big", "replaced or removed while it was read"])
+            def replace(method, path):
+                calls.append(path)
+                if len(calls) == 1:
+                    return "truncate"
+                if len(calls) == 2:
+                    server.request("PUT", f"/{BUCKET}/{PREFIX}big", body=text[1])
+                return None
+            with flaky_proxy(server, SEED, 0, chooser=replace) as proxy, Store(proxy) as store:
+                if says:
+                    store.fails(*op, says=says)
+                else:
+                    check(store(*op), digest(text[1]) if op[0] == "fetch" else text[1].decode())
+                    check(len(calls), 3)
+
+
+@test
+def s3_stalled():
+    """A connection on which nothing moves is given up after 20 s, and the request is made again."""
+    with moto() as server, flaky_proxy(server, SEED, 0, chooser=steady("hang", 1, "PUT")) as proxy, Store(proxy) as store:
+        began = time.monotonic()
+        check(store("create", "a", "b"), 1)
+        took = time.monotonic() - began
+        assert 15 < took < 29, f"took {took:.1f} s"
 
 
 @test
