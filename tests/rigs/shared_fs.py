@@ -1,7 +1,7 @@
 """Shared file systems for tests: each has `mounts`, the same directory as two hosts see it, and close().
 
     Plain(directory)                one directory twice: a local disk
-    Tmpfs(directory, size)          the same on a disk of its own that full() fills
+    Tmpfs(directory, size)          the same on a disk of its own that full() makes full
     NfsSim(directory, seed, ...)    nfs_sim.h: two NFS clients, without locks, with stale caches and faults (libfuse3)
     Gluster(directory)              a GlusterFS volume of one brick, mounted twice (Debian: glusterfs-server, glusterfs-client)
 
@@ -45,27 +45,21 @@ class Plain:
 class Tmpfs:
     can_fill = True
 
-    def __init__(self, directory, size="2g"):
+    def __init__(self, directory, size=1 << 30):
         os.makedirs(directory, exist_ok=True)
         if quiet("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", directory).returncode != 0:
             raise Unavailable("mounting a tmpfs is not permitted here")
-        self.directory = directory
+        self.directory, self.size = directory, size
         self.mounts = [directory, directory]
 
     def full(self, on):
-        """Nothing is left while a file of this test's own holds it."""
-        path = os.path.join(self.directory, "fill")
-        if not on:
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(path)
-            return
-        with contextlib.suppress(OSError), open(path, "ab") as f:
+        """The disk shrinks to what is used, for as long as it is on."""
+        for _ in range(100):
             v = os.statvfs(self.directory)
-            with contextlib.suppress(OSError):
-                os.posix_fallocate(f.fileno(), 0, max(1, v.f_bavail * v.f_frsize))
-            while True:
-                f.write(b"\0" * 65536)
-                f.flush()
+            size = max(1, v.f_blocks - v.f_bfree) * v.f_frsize if on else self.size
+            if quiet("mount", "-o", f"remount,size={size}", self.directory).returncode == 0:  # not when more was written meanwhile
+                return
+        raise OSError(f"{self.directory} cannot be given another size")
 
     def close(self):
         unmount(self.directory)
