@@ -132,7 +132,7 @@ static int plan(struct run *r, struct err *err)
 	struct plan_totals t;
 	int n_threads = r->o->threads ? (int)r->o->threads : workers_available_cpus();
 
-	return prepared_plan(&r->prepared, r->o->output, &r->files, n_threads, &t, err);
+	return prepared_plan(&r->prepared, r->o->output, &r->files, n_threads, NULL, &t, err);
 }
 
 /* ---- go on with a job that is there ---- */

@@ -7,7 +7,7 @@
 #include "engine/engine.h"
 #include "runner/options.h"
 
-extern const struct command command_run, command_bench;
+extern const struct command command_run, command_plan, command_bench;
 extern const struct command command_model_info;
 extern const struct command command_tokenize, command_detokenize, command_render;
 extern const struct command command_merge, command_verify;

@@ -6,13 +6,14 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/workers.h"
 #include "runner/prompt.h"
 #include "runner/signals.h"
 
-enum { BATCH_ROWS = 512, BATCH_BYTES = 4 << 20, BLOCK_TOKENS = 16 };
+enum { BATCH_ROWS = 512, BATCH_BYTES = 4 << 20 };
 
 struct plan_item {
 	/* from the reader */
@@ -26,6 +27,7 @@ struct plan_item {
 	struct buf id;   /* custom_id; empty when the row has none */
 	struct buf tags; /* row_tags */
 	int64_t n_prompt, max_output;
+	double cost, saving, expected; /* as in struct plan_row; tokens of all answers */
 	size_t n_prefix;
 	unsigned char prefix[PREFIX_KEY_MAX_BYTES];
 };
@@ -40,6 +42,7 @@ struct planner {
 	struct work_counter next_item;
 	struct job_plan *plan;
 	const struct plan_options *o;
+	struct cost_model cost;
 	const struct input_list *files;
 	struct job_inputs *inputs;
 	struct plan_totals *totals;
@@ -61,8 +64,8 @@ size_t plan_prefix_key(const int32_t *ids, size_t n, unsigned char out[PREFIX_KE
 	uint64_t h = 0;
 	size_t used = 0;
 
-	for (size_t i = 0; i + BLOCK_TOKENS <= n && used < PREFIX_KEY_MAX_BYTES; i += BLOCK_TOKENS, used += 4) {
-		h = hash64(ids + i, BLOCK_TOKENS * sizeof(*ids), h);
+	for (size_t i = 0; i + PREFIX_BLOCK_TOKENS <= n && used < PREFIX_KEY_MAX_BYTES; i += PREFIX_BLOCK_TOKENS, used += 4) {
+		h = hash64(ids + i, PREFIX_BLOCK_TOKENS * sizeof(*ids), h);
 		for (int k = 0; k < 4; k++)
 			out[used + (size_t)k] = (unsigned char)(h >> (56 - 8 * k));
 	}
@@ -136,6 +139,25 @@ static int read_batch(struct planner *p, struct plan_batch *b)
 
 /* ---- parse ---- */
 
+/* What the row will cost, as far as it can be told before it runs. */
+static void estimate_item(const struct planner *p, struct plan_item *it, const struct row_request *r)
+{
+	const struct sampling *s = &r->sampling;
+	double output = output_lengths_expect(p->o->lengths, s->max_tokens);
+	size_t units = it->n_prefix / PLAN_PREFIX_UNIT;
+	struct row_cost c;
+
+	/* Nothing but its limit ends it. */
+	if (s->ignore_eos && !s->n_stop && !s->n_stop_ids)
+		output = s->max_tokens;
+	if (output < s->min_tokens)
+		output = s->min_tokens < s->max_tokens ? s->min_tokens : s->max_tokens;
+	c = estimate_row(&p->cost, (double)it->n_prompt, 0, output, r->n);
+	it->expected = c.output_tokens;
+	it->cost = c.prefill_s + c.decode_s;
+	it->saving = units ? estimate_prefix(&p->cost, (double)(units * PREFIX_BLOCK_TOKENS)) / (double)units : 0;
+}
+
 static void parse_item(struct planner *p, struct plan_batch *b, struct plan_item *it, struct prompt_maker *m)
 {
 	struct row_request r = {0};
@@ -143,6 +165,7 @@ static void parse_item(struct planner *p, struct plan_batch *b, struct plan_item
 
 	it->fault = (struct row_fault){0};
 	it->n_prompt = it->max_output = 0;
+	it->cost = it->saving = it->expected = 0;
 	it->n_prefix = 0;
 	buf_reset(&it->id);
 	buf_reset(&it->tags);
@@ -151,7 +174,8 @@ static void parse_item(struct planner *p, struct plan_batch *b, struct plan_item
 	} else if (row_parse(text, it->n_text, p->o->rules, &r, &it->fault) == 0 && prompt_make(m, &r, &it->fault) == 0) {
 		it->n_prompt = (int64_t)m->ids.n;
 		it->max_output = (int64_t)r.n * r.sampling.max_tokens;
-		it->n_prefix = plan_prefix_key(m->ids.ids, m->ids.n, it->prefix);
+		it->n_prefix = plan_prefix_key(m->ids.ids, m->ids.n ? m->ids.n - 1 : 0, it->prefix);
+		estimate_item(p, it, &r);
 	}
 	it->is_bad = it->fault.message[0] != '\0';
 	if (r.custom_id)
@@ -167,6 +191,13 @@ static void tell(struct planner *p, const char *source, int64_t line, const stru
 	p->totals->n_bad++;
 	if (p->n_told++ >= p->o->n_faults_told)
 		return;
+	if (p->o->faults) {
+		buf_adds(p->o->faults, p->n_told > 1 ? ",{\"source\":" : "{\"source\":");
+		json_write_string(p->o->faults, source, strlen(source));
+		buf_addf(p->o->faults, ",\"line\":%lld,\"message\":", (long long)line);
+		json_write_string(p->o->faults, f->message, strlen(f->message));
+		buf_addc(p->o->faults, '}');
+	}
 	if (p->o->max_bad_rows == 0)
 		log_error("%s:%lld: %s", source, (long long)line, f->message);
 	else
@@ -208,6 +239,14 @@ static int add_nameless(struct planner *p, struct plan_row *row, const struct pl
 	return r;
 }
 
+/* Into the sums, or out of them again. */
+static void count(struct plan_totals *t, const struct plan_item *it, int sign)
+{
+	t->prompt_tokens += sign * it->n_prompt;
+	t->max_output_tokens += sign * it->max_output;
+	t->expected_output_tokens += sign * it->expected;
+}
+
 static int add_item(struct planner *p, struct plan_batch *b, struct plan_item *it)
 {
 	const char *source = b->text.data + it->source_at, *first_source = NULL, *base;
@@ -224,6 +263,8 @@ static int add_item(struct planner *p, struct plan_batch *b, struct plan_item *i
 	    .max_output_tokens = it->max_output,
 	    .prefix_key = it->prefix,
 	    .n_prefix_key = it->n_prefix,
+	    .cost = it->cost,
+	    .prefix_saving = it->saving,
 	    .tags = it->tags.data,
 	    .n_tags = it->tags.len,
 	};
@@ -233,7 +274,7 @@ static int add_item(struct planner *p, struct plan_batch *b, struct plan_item *i
 	if (it->is_bad)
 		tell(p, source, it->line, &it->fault);
 	else
-		p->totals->prompt_tokens += it->n_prompt;
+		count(p->totals, it, 1);
 	if (!it->id.len)
 		return add_nameless(p, &row, it, it->is_bad ? &it->fault : NULL);
 	r = add_row(p, &row, it, it->is_bad ? &it->fault : NULL, &first_source, &first_line);
@@ -246,7 +287,7 @@ static int add_item(struct planner *p, struct plan_batch *b, struct plan_item *i
 	              base ? base + 1 : first_source, (long long)first_line, (long long)it->line);
 	if (!it->is_bad) {
 		tell(p, source, it->line, &duplicate);
-		p->totals->prompt_tokens -= it->n_prompt;
+		count(p->totals, it, -1);
 	}
 	row.n_prompt_tokens = row.max_output_tokens = 0;
 	row.n_prefix_key = 0;
@@ -328,6 +369,7 @@ int plan_rows(struct job_plan *plan, const struct input_list *files, const struc
 	*totals = (struct plan_totals){0};
 	p->plan = plan;
 	p->o = o;
+	p->cost = o->cost.batch ? o->cost : cost_model_default();
 	p->files = files;
 	p->inputs = inputs;
 	p->totals = totals;

@@ -199,8 +199,18 @@ static char *absolute_path(const char *path)
 	return buf_detach(&absolute);
 }
 
-int prepared_plan(struct prepared *p, const char *dir, const struct input_list *files, int n_threads, struct plan_totals *totals,
-                  struct err *err)
+int prepared_speed(const struct prepared *p, int n_threads, struct speed *s)
+{
+	char *machine = speed_machine();
+	struct speed_key key = {p->setup.model_fingerprint, spec_math_name(p->setup.math), spec_kv_name(p->setup.kv_type), machine, n_threads};
+	int found = speed_read(&key, s);
+
+	free(machine);
+	return found;
+}
+
+int prepared_plan(struct prepared *p, const char *dir, const struct input_list *files, int n_threads, struct buf *faults,
+                  struct plan_totals *totals, struct err *err)
 {
 	const struct prepare_options *o = p->o;
 	struct plan_options po = {.text = p->text,
@@ -210,16 +220,23 @@ int prepared_plan(struct prepared *p, const char *dir, const struct input_list *
 	                          .n_context = p->setup.n_context,
 	                          .n_threads = n_threads,
 	                          .max_bad_rows = prepare_allowed_bad_rows(o),
-	                          .n_faults_told = o->strict ? 1000 : 20};
+	                          .n_faults_told = o->strict ? 1000 : 20,
+	                          .faults = faults};
+	struct speed speed;
 	struct job_spec spec = {.setup = p->setup};
 	struct buf text = {0};
 	struct job_plan *plan;
 	double start = clock_seconds();
 	int rc = -1;
 
+	if (prepared_speed(p, n_threads, &speed)) {
+		po.cost = speed_cost(&speed);
+		po.lengths = &speed.lengths;
+	}
 	plan = job_plan_begin(dir, err);
 	if (!plan)
 		return -1;
+	job_plan_set_shards(plan, o->shards);
 	if (plan_rows(plan, files, &po, &spec.inputs, totals, err) < 0) {
 		job_plan_abort(plan);
 	} else {

@@ -16,6 +16,7 @@
 
 #include "engine/engine.h"
 #include "engine/text/text.h"
+#include "jobs/speed.h"
 #include "runner/engine_choice.h"
 #include "runner/input.h"
 #include "runner/options.h"
@@ -30,6 +31,7 @@ struct prepare_options {
 	int64_t seed;              /* -1: not given */
 	int64_t max_bad_rows;      /* -1: no limit */
 	int64_t context;           /* 0: not given */
+	int64_t shards;            /* 0: not given */
 	int64_t date_unix_s;       /* what `date` says; from prepare_options_check */
 };
 
@@ -54,6 +56,8 @@ struct prepare_options {
 	     "the model's name in answers (default: from its path)", 0, 0, NULL},                                                    \
 	    {"date", 0, OPTION_STRING, PREPARE_OFFSET(type, member, date), "YYYY-MM-DD",                                             \
 	     "the day that a chat template sees (default: today)", 0, 0, NULL},                                                      \
+	    {"shards", 0, OPTION_INT, PREPARE_OFFSET(type, member, shards), "N",                                                    \
+	     "how many parts workers can claim (default: by the number of rows)", 1, 8388607, NULL},                                 \
 	    {"strict", 0, OPTION_FLAG, PREPARE_OFFSET(type, member, strict), NULL, "run nothing if any row is at fault", 0, 0, NULL}, \
 	{                                                                                                                            \
 		"max-bad-rows", 0, OPTION_INT, PREPARE_OFFSET(type, member, max_bad_rows), "N", "run nothing if more rows are at fault", \
@@ -91,8 +95,11 @@ int prepared_set_context(struct prepared *p, const struct engine_options *eo, st
 /* The setup is complete: its hash, and what rows are read and written with. */
 int prepared_finish(struct prepared *p, struct err *err);
 
-/* Plan the files' rows as a new job in dir. files, n_threads >= 1. */
-int prepared_plan(struct prepared *p, const char *dir, const struct input_list *files, int n_threads, struct plan_totals *totals,
-                  struct err *err);
+/* How fast the model is here with n_threads, as bench or earlier runs measured it: 1, 0 when nothing is known. */
+int prepared_speed(const struct prepared *p, int n_threads, struct speed *s);
+/* Plan the files' rows as a new job in dir. files, n_threads >= 1; costs are those of this machine (prepared_speed). faults: NULL, or as in
+ * struct plan_options. */
+int prepared_plan(struct prepared *p, const char *dir, const struct input_list *files, int n_threads, struct buf *faults,
+                  struct plan_totals *totals, struct err *err);
 
 #endif

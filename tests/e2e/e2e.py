@@ -39,6 +39,7 @@ def main():
         if len(sys.argv) > 1 and name not in sys.argv[1:]:
             continue
         directory = tempfile.mkdtemp(prefix="tokenmill-e2e-")
+        os.environ["TOKENMILL_CACHE"] = f"{directory}-cache"
         os.chdir(directory)
         try:
             function()
@@ -51,6 +52,7 @@ def main():
             failed = True
         os.chdir(ROOT)
         shutil.rmtree(directory, ignore_errors=True)
+        shutil.rmtree(f"{directory}-cache", ignore_errors=True)
     sys.exit(1 if failed else 0)
 
 
