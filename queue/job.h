@@ -74,6 +74,21 @@ void job_plan_set_shards(struct job_plan *p, int64_t n_shards);
 int job_plan_commit(struct job_plan *p, const char *spec_json, int64_t rows_per_shard, struct err *err);
 void job_plan_abort(struct job_plan *p); /* frees and removes the temporary directory */
 
+/* Of workers that find no plan one makes it, and the others watch it be made:
+ *
+ *     plan_watch_look -> 1: plan_watch_begin, then as after job_plan_begin
+ *                        0: somebody is at it (*who, and for how long there was no sign of life): look again in a while
+ *                        2: the job is planned       -1
+ *
+ * A planner is judged as the claimant of a shard is (job_claim). who and still_s may be NULL. */
+struct job_worker;
+struct plan_watch;
+struct plan_watch *plan_watch_open(const char *place, const struct job_worker *w, struct err *err); /* w is copied, its attempt borrowed */
+int plan_watch_look(struct plan_watch *w, struct buf *who, double *still_s, struct err *err);
+/* As job_plan_begin; ERR_RETRY when another one was quicker. */
+struct job_plan *plan_watch_begin(struct plan_watch *w, struct err *err);
+void plan_watch_close(struct plan_watch *w);
+
 /* ---- open ---- */
 
 struct job;

@@ -23,8 +23,8 @@ static int is_ours(const char *name)
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
 		if (strcmp(name, known[i]) == 0)
 			return 1;
-	return name_number(name, "plan-claim") >= 0 || name_number(name, "planning") >= 0 || strncmp(name, "plan-0001-", 10) == 0 ||
-	       (strncmp(name, "plan-claim-", 11) == 0 && strstr(name, ".tmp-")) || strncmp(name, "job.json.tmp-", 13) == 0;
+	return name_number(name, "plan-claim") >= 0 || name_number(name, "plan-beat") >= 0 || name_number(name, "planning") >= 0 || strncmp(name, "plan-0001-", 10) == 0 ||
+	       ((strncmp(name, "plan-claim-", 11) == 0 || strncmp(name, "plan-beat-", 10) == 0) && strstr(name, ".tmp-")) || strncmp(name, "job.json.tmp-", 13) == 0;
 }
 
 /* "job.json.tmp-..." and "job-0002.json.tmp-...": a planner died while it committed. */
@@ -63,7 +63,9 @@ static int take_claim(struct job_plan *p, struct err *err)
 		if (found == 1) {
 			claim_describe(&holder, &who);
 			claimant = claim_claimant(&holder);
-			if (claimant == CLAIMANT_ALIVE)
+			if (highest == p->judged)
+				claimant = CLAIMANT_GONE;
+			else if (claimant == CLAIMANT_ALIVE)
 				err_set(err, ERR_RETRY, "%s: is being planned by %s; wait for it, or name another directory", store_place(p->store),
 				        who.data);
 			else if (claimant == CLAIMANT_UNKNOWN)
@@ -102,10 +104,10 @@ static int clear_remains(struct job_plan *p, int published, struct err *err)
 	if (store_list(p->store, "", &names, &n, err) < 0)
 		return -1;
 	for (size_t i = 0; i < n && rc == 0; i++) {
-		int64_t claim = name_number(names[i], "plan-claim");
+		int64_t claim = name_number(names[i], "plan-claim"), beat = name_number(names[i], "plan-beat");
 
-		if ((claim >= 0 && claim < p->claim_number) || name_number(names[i], "planning") >= 0 ||
-		    is_torn_commit(names[i]) ||
+		if ((claim >= 0 && claim < p->claim_number) || (beat >= 0 && beat <= p->claim_number) ||
+		    name_number(names[i], "planning") >= 0 || is_torn_commit(names[i]) ||
 		    (published && (strcmp(names[i], "plan.db") == 0 || strcmp(names[i], "shards") == 0)))
 			rc = store_remove_tree(p->store, names[i], err);
 	}
@@ -220,7 +222,9 @@ void job_plan_abort(struct job_plan *p)
 		return;
 	plan_close(p);
 	if (p->holds_claim) {
-		clear_remains(p, 0, &ignored);
+		/* Who was overtaken has nothing to say any more: the rest is the successor's. */
+		if (store_exists(p->store, p->next_claim_name, &ignored) == 0)
+			clear_remains(p, 0, &ignored);
 		/* Last, as only the holder may clean. */
 		store_remove(p->store, p->claim_name, &ignored);
 	}
@@ -304,6 +308,8 @@ int job_plan_add(struct job_plan *p, const struct plan_row *row, const char **fi
 
 	if (row->n_prefix_key > 1024)
 		BUG("prefix key of %zu bytes, at most 1024 are allowed", row->n_prefix_key);
+	if (plan_beat(p, err) < 0)
+		return -1;
 	if (hash_input(p, row, hash, err) < 0 || source_number(p, row->source, &source, err) < 0 ||
 	    tags_number(p, row, &tags, err) < 0)
 		goto fail;

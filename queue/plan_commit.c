@@ -46,7 +46,9 @@ static int sync_all(struct job_plan *p, int64_t n_shards, struct err *err)
 		char *dir = path_format("%s/shards/%05" PRId64, p->work_dir, shard);
 
 		path = path_format("%s/input.jsonl.zst", dir);
-		rc = file_sync(path, err);
+		rc = plan_beat(p, err);
+		if (rc == 0)
+			rc = file_sync(path, err);
 		if (rc == 0)
 			rc = file_sync_dir(dir, err);
 		free(path);
@@ -94,7 +96,7 @@ static int publish_dir(struct job_plan *p, const char *base, struct err *err)
 }
 
 /* Upload all files below a local directory, under a prefix of this plan's own, so that two planners never write the same object. */
-static int publish_objects(struct store *s, const char *dir, const char *prefix, struct err *err)
+static int publish_objects(struct job_plan *p, const char *dir, const char *prefix, struct err *err)
 {
 	char **names;
 	size_t n;
@@ -106,10 +108,12 @@ static int publish_objects(struct store *s, const char *dir, const char *prefix,
 		if (file_is_dir(from)) {
 			char *below = path_format("%s/", to);
 
-			rc = publish_objects(s, from, below, err);
+			rc = publish_objects(p, from, below, err);
 			free(below);
 		} else {
-			rc = store_put_file(s, to, from, err);
+			rc = plan_beat(p, err);
+			if (rc == 0)
+				rc = store_put_file(p->store, to, from, err);
 		}
 		free(from);
 		free(to);
@@ -140,7 +144,10 @@ static int publish(struct job_plan *p, const char *plan_id, const struct plan_sh
 	if (rc == 1)
 		rc = err_set(err, ERR_FENCED, "%s: another process took over the planning", store_place(p->store));
 	if (rc == 0)
-		rc = !dir ? publish_objects(p->store, p->work_dir, base, err) : p->generation == 1 ? publish_first(p, err) : publish_dir(p, base, err);
+		rc = !dir ? publish_objects(p, p->work_dir, base, err) : p->generation == 1 ? publish_first(p, err) : publish_dir(p, base, err);
+	/* Who was stopped meanwhile must not commit files that the successor has put in their places. */
+	if (rc == 0 && (rc = store_exists(p->store, p->next_claim_name, err)) == 1)
+		rc = err_set(err, ERR_FENCED, "%s: another process took over the planning", store_place(p->store));
 	if (rc == 0) {
 		rc = store_create(p->store, name, b.data, b.len, err);
 		if (rc == 0) {

@@ -1,6 +1,7 @@
 /* plan_private.h: a plan in the making, shared by plan.c, plan_shards.c and plan_commit.c.
  *
  *     JOB/plan-claim-0001    who plans; the highest number holds. Removed when job.json is there.
+ *     JOB/plan-beat-0001     a number that its holder counts up every two seconds
  *     JOB/planning-0001/     plan.db, shards/ and spill files of the planner that holds claim 1
  *
  * A dead planner's claim stays; the next planner makes the next number, and so owns, and removes, whatever the dead one left.
@@ -26,6 +27,9 @@ struct job_plan {
 	struct job *from;        /* the plan before, NULL for a new job; the caller's, as is `how` */
 	struct job_replan *how;
 	int holds_claim;
+	int64_t judged;          /* the claim with this number may be taken over: its holder was found dead by who watched it; 0: none */
+	int64_t beat;
+	double next_beat_s;
 	struct database db;
 	sqlite3_stmt *add_row, *find_key, *add_source, *find_source;
 	struct buf last_source;
@@ -57,6 +61,9 @@ void plan_shards_release(struct plan_shards *s);
 
 /* The claim is free to take: take it, and open what is needed in the working directory. */
 int plan_begin(struct job_plan *p, struct err *err);
+/* Tell now and then that this planner lives: call as often as you like. ERR_FENCED when another one took over. */
+int plan_beat(struct job_plan *p, struct err *err);
+char *plan_beat_name(int64_t claim_number); /* malloc'd */
 /* Close statements, database and sorter. */
 void plan_close(struct job_plan *p);
 

@@ -241,7 +241,7 @@ static int cut_all(struct cutting *c, struct err *err)
 
 	while ((rc = walk_next(&w, err)) == 1) {
 		hold(c, &w);
-		if (cut_ready(c, err) < 0) {
+		if (plan_beat(c->p, err) < 0 || cut_ready(c, err) < 0) {
 			rc = -1;
 			break;
 		}
@@ -270,6 +270,8 @@ static int store_places(struct job_plan *p, struct sorter *places, struct err *e
 		sqlite3_bind_int64(set, 2, row);
 		rc = database_step(&p->db, set, err);
 		sqlite3_reset(set);
+		if (rc == 0)
+			rc = plan_beat(p, err);
 	}
 	sqlite3_finalize(set);
 	return rc;

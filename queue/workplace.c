@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "queue/job_private.h"
+#include "queue/plan_private.h"
 
 /* A claim that its maker did not live to publish: it says itself whose it was. A torn one stays; it is a few bytes, and never read. */
 static void sweep_unborn(struct store *s, const char *name)
@@ -43,7 +43,12 @@ static int sweep(struct store *s, const char *kind, const char *claim_kind, int6
 		/* The holder may have ended, and taken its claim away, since the listing. */
 		rc = claim_read(&holder, s, names[i], err);
 		if (rc == 1 && claim_claimant(&holder) == CLAIMANT_GONE) {
+			char *beat = plan_beat_name(number);
+
 			rc = store_remove_tree(s, dir, err);
+			if (rc == 0 && strcmp(kind, "planning") == 0)
+				rc = store_remove(s, beat, err);
+			free(beat);
 			if (rc == 0)
 				rc = store_remove(s, names[i], err);
 		}

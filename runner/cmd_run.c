@@ -1,6 +1,6 @@
 /* cmd_run.c: the main job: plan if there is no plan yet, work through the shards, merge.
  *
- *     OUT is new:      load the model -> prepared_plan -+
+ *     OUT is new:      plan_in_turn -> prepared_plan_into, or another worker does
  *     OUT is a job:    compare -> load the model -------+-> work_run -> job_merge -> summary
  *     OUT is merged:   compare, say so
  */
@@ -22,6 +22,7 @@
 #include "runner/commands.h"
 #include "runner/heartbeat.h"
 #include "runner/input.h"
+#include "runner/plan_turn.h"
 #include "runner/prepare.h"
 #include "runner/signals.h"
 #include "runner/spec.h"
@@ -127,12 +128,13 @@ static int open_engine(struct run *r, struct err *err)
 	return 0;
 }
 
-static int plan(struct run *r, struct err *err)
+static int plan(void *arg, struct job_plan *p, struct err *err)
 {
+	struct run *r = arg;
 	struct plan_totals t;
 	int n_threads = r->o->threads ? (int)r->o->threads : workers_available_cpus();
 
-	return prepared_plan(&r->prepared, r->o->output, &r->files, n_threads, NULL, &t, err);
+	return prepared_plan_into(&r->prepared, p, &r->files, n_threads, NULL, &t, err);
 }
 
 /* ---- go on with a job that is there ---- */
@@ -281,16 +283,42 @@ static int work(struct run *r, struct err *err)
 	return rc;
 }
 
+/* What is asked for, from the beginning. */
+static int begin_prepared(struct run *r, struct err *err)
+{
+	prepared_release(&r->prepared);
+	r->prepared = (struct prepared){.o = &r->o->prepare};
+	if (r->o->prepare.model)
+		r->prepared.setup.model_path = xstrdup(r->o->prepare.model);
+	return engine_choice_read(&r->prepared.choice, r->o->prepare.engine, err);
+}
+
+/* 1: this process planned the job; 0: another one did; -1. */
 static int begin_new(struct run *r, struct err *err)
 {
-	struct job_spec there = {0};
+	struct engine_options eo = engine_options_of(r);
 	int rc;
 
 	if (!r->files.n)
 		return err_set(err, ERR_USAGE, "%s is not a job yet: name the input files", r->o->output);
-	rc = prepared_read(&r->prepared, err) < 0 || open_engine(r, err) < 0 || plan(r, err) < 0 || open_job(r, &there, err) < 0 ? -1 : 0;
-	if (rc == 0)
+	if (prepared_read(&r->prepared, err) < 0 || prepared_set_context(&r->prepared, &eo, err) < 0 || prepared_finish(&r->prepared, err) < 0)
+		return -1;
+	rc = plan_in_turn(r->o->output, &r->worker, plan, r, err);
+	if (rc == 0) /* it may have decided otherwise what we left open */
+		rc = begin_prepared(r, err);
+	return rc;
+}
+
+/* The job that this process has just planned: nothing to compare. */
+static int open_own(struct run *r, struct err *err)
+{
+	struct job_spec there = {0};
+	int rc = open_job(r, &there, err);
+
+	if (rc == 0) {
 		heartbeat_start(&r->heart, job_store(r->job), r->o->takeover_after_s);
+		rc = open_engine(r, err);
+	}
 	spec_release(&there);
 	return rc;
 }
@@ -359,7 +387,7 @@ static int identify_worker(struct run *r, struct err *err)
 
 static int run_all(struct run *r, char **args, int n_args, struct err *err)
 {
-	int merged = 0, planned;
+	int merged = 0, is_own = 0, planned;
 
 	for (int i = 0; i < n_args; i++)
 		if (input_list_add(&r->files, args[i], err) < 0)
@@ -370,14 +398,12 @@ static int run_all(struct run *r, char **args, int n_args, struct err *err)
 	planned = job_is_planned(r->o->output, err);
 	if (planned < 0)
 		return -1;
-	if (planned) {
-		if (resume(r, &merged, err) < 0)
-			return -1;
-		if (merged)
-			return 0;
-	} else if (begin_new(r, err) < 0) {
+	if (!planned && (is_own = begin_new(r, err)) < 0)
 		return -1;
-	}
+	if ((is_own ? open_own(r, err) : resume(r, &merged, err)) < 0)
+		return -1;
+	if (merged)
+		return 0;
 	if (work(r, err) < 0)
 		return -1;
 	return merge(r, err);
@@ -394,7 +420,7 @@ static int run_run(const void *options, char **args, int n_args, struct err *err
 	r.files.output = o.output = o.output ? o.output : o.job;
 	if (!o.output || !*o.output)
 		return err_set(err, ERR_USAGE, "-o OUT is missing: the directory for the results");
-	if (engine_choice_read(&r.prepared.choice, o.prepare.engine, err) < 0)
+	if (begin_prepared(&r, err) < 0)
 		return -1;
 	needs_model = !o.prepare.model && r.prepared.choice.kind != ENGINE_FAKE;
 	if (needs_model && !n_args && (rc = job_is_planned(o.output, err)) <= 0)
@@ -408,8 +434,6 @@ static int run_run(const void *options, char **args, int n_args, struct err *err
 	if (o.threads > workers_available_cpus())
 		log_warn("--threads %d is more than the %d processors here: they will wait for each other", (int)o.threads,
 		         workers_available_cpus());
-	if (o.prepare.model)
-		r.prepared.setup.model_path = xstrdup(o.prepare.model);
 	rc = run_all(&r, args, n_args, err);
 	if (rc < 0 && r.heart.told.state != ATTEMPT_ENDED)
 		heartbeat_end(&r.heart, &r.totals, err);

@@ -212,6 +212,14 @@ int prepared_speed(const struct prepared *p, int n_threads, struct speed *s)
 int prepared_plan(struct prepared *p, const char *dir, const struct input_list *files, int n_threads, struct buf *faults,
                   struct plan_totals *totals, struct err *err)
 {
+	struct job_plan *plan = job_plan_begin(dir, err);
+
+	return plan ? prepared_plan_into(p, plan, files, n_threads, faults, totals, err) : -1;
+}
+
+int prepared_plan_into(struct prepared *p, struct job_plan *plan, const struct input_list *files, int n_threads, struct buf *faults,
+                       struct plan_totals *totals, struct err *err)
+{
 	const struct prepare_options *o = p->o;
 	struct plan_options po = {.text = p->text,
 	                          .rules = &p->rules,
@@ -225,7 +233,6 @@ int prepared_plan(struct prepared *p, const char *dir, const struct input_list *
 	struct speed speed;
 	struct job_spec spec = {.setup = p->setup};
 	struct buf text = {0};
-	struct job_plan *plan;
 	double start = clock_seconds();
 	int rc = -1;
 
@@ -233,9 +240,6 @@ int prepared_plan(struct prepared *p, const char *dir, const struct input_list *
 		po.cost = speed_cost(&speed);
 		po.lengths = &speed.lengths;
 	}
-	plan = job_plan_begin(dir, err);
-	if (!plan)
-		return -1;
 	job_plan_set_shards(plan, o->shards);
 	if (plan_rows(plan, files, &po, &spec.inputs, totals, err) < 0) {
 		job_plan_abort(plan);

@@ -97,8 +97,10 @@ int prepared_finish(struct prepared *p, struct err *err);
 
 /* How fast the model is here with n_threads, as bench or earlier runs measured it: 1, 0 when nothing is known. */
 int prepared_speed(const struct prepared *p, int n_threads, struct speed *s);
-/* Plan the files' rows as a new job in dir. files, n_threads >= 1; costs are those of this machine (prepared_speed). faults: NULL, or as in
- * struct plan_options. */
+/* Plan the files' rows as a new job in dir, or in a plan that is begun, which is freed. files, n_threads >= 1; costs are those of this machine
+ * (prepared_speed). faults: NULL, or as in struct plan_options. */
+int prepared_plan_into(struct prepared *p, struct job_plan *plan, const struct input_list *files, int n_threads, struct buf *faults,
+                       struct plan_totals *totals, struct err *err);
 int prepared_plan(struct prepared *p, const char *dir, const struct input_list *files, int n_threads, struct buf *faults,
                   struct plan_totals *totals, struct err *err);
 

@@ -159,5 +159,75 @@ def a_watching_worker_can_be_stopped():
     assert time.monotonic() - began < 2
 
 
+@test
+def one_plans_and_the_others_wait():
+    """Eight workers on eight hosts start at once on nothing."""
+    path = rows(3000, tokens=4)
+    run("plain", path)
+    workers = [Worker(str(i), "out", path, options=["--worker", i]) for i in range(8)]
+    logs = [w.wait() for w in workers]
+    assert sum("planned 3000 rows" in log for log in logs) == 1, logs
+    assert not glob.glob("out/plan*-*") and not glob.glob("out/planning*")
+    if not os.path.exists("out/results.jsonl"):
+        run("out")
+    same_outcome("plain", "out", "eight workers from nothing")
+
+
+@test
+def a_dead_planner_is_taken_over():
+    """A planner that waits for its standard input is killed. Here that is known at once; elsewhere its beat stands still for a while."""
+    path = rows(50)
+    run("plain", path)
+    for host, waits in ((None, False), ("", True)):
+        out = f"out-{waits}"
+        read_end, write_end = os.pipe()
+        env = {**os.environ, "TOKENMILL_HOST": "far"} if host == "" else None
+        planner = subprocess.Popen([PROGRAM, *args(out, "-")], stdin=read_end, stderr=subprocess.DEVNULL, env=env)
+        wait_for(lambda: glob.glob(f"{out}/plan-claim-0001"), "a planning claim")
+        second = Worker(f"b{waits}", out, path, options=["--takeover-after", 3, "--worker", 1], host=None)
+        wait_for(lambda: "plans it" in second.log(), "waiting")
+        began = time.monotonic()
+        planner.kill()
+        planner.wait()
+        second.wait()
+        took = time.monotonic() - began
+        assert took > 2 if waits else took < 2, f"{took:.1f} s"
+        os.close(read_end)
+        os.close(write_end)
+        same_outcome("plain", out, "after a dead planner")
+        assert not glob.glob(f"{out}/plan*-*") and not glob.glob(f"{out}/planning*"), os.listdir(out)
+
+
+@test
+def a_planner_that_was_overtaken_goes_on_as_a_worker():
+    path = rows(3000, tokens=4)
+    run("plain", path)
+    first = Worker("a", "out", path, options=["--worker", 0])
+    wait_for(lambda: glob.glob("out/plan-claim-0001"), "a planning claim")
+    first.kill(signal.SIGSTOP)
+    Worker("b", "out", path, options=["--takeover-after", 1, "--worker", 1]).wait()
+    first.kill(signal.SIGCONT)
+    log = first.wait()
+    same_outcome("plain", "out", f"after two planners: {log}")
+
+
+@test
+def a_waiting_worker_can_be_stopped():
+    path = rows(50)
+    read_end, write_end = os.pipe()
+    planner = subprocess.Popen([PROGRAM, *args("out", "-")], stdin=read_end, stderr=subprocess.DEVNULL)
+    wait_for(lambda: glob.glob("out/plan-claim-0001"), "a planning claim")
+    second = Worker("b", "out", path)
+    wait_for(lambda: "plans it" in second.log(), "waiting")
+    began = time.monotonic()
+    second.kill(signal.SIGTERM)
+    second.wait(143)
+    assert time.monotonic() - began < 2
+    planner.terminate()
+    assert planner.wait() == 143
+    os.close(read_end)
+    os.close(write_end)
+
+
 if __name__ == "__main__":
     main()
