@@ -2,8 +2,8 @@
 #include "base/aside.h"
 
 #include <pthread.h>
-#include <stdlib.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"

@@ -1,10 +1,10 @@
-/* aside.h: a thread on the side that does one thing at a time, so that its owner can go on with the next one: hash and write a full
- * buffer while the other is filled.
+/* aside.h: a thread on the side that does one thing at a time, so that its owner can go on with the next one: hash and write a
+ * full buffer while the other is filled.
  *
  *     aside_start(a, fn, arg) ... something else ... aside_wait(a)      what fn wrote is now the owner's to read
  *
- * For pieces of work of a tenth of a millisecond and more: waiting and waking sleep. Teams that compute together are workers.h's.
- * One owner; fn runs on the other thread.
+ * For pieces of work of a tenth of a millisecond and more: waiting and waking sleep. Teams that compute together are
+ * workers.h's. One owner; fn runs on the other thread.
  */
 #ifndef TOKENMILL_BASE_ASIDE_H
 #define TOKENMILL_BASE_ASIDE_H

@@ -5,8 +5,8 @@
  *     submit: words drawn, the end found      waiting ----> running ----> ended, kept for the next request
  *                                              room in the batch   n_done == n_tokens
  *
- * A word is a token whose text is the same wherever it stands, so the text of an answer is its words one after another and needs
- * no detokenizer.
+ * A word is a token whose text is the same wherever it stands, so the text of an answer is its words one after another and
+ * needs no detokenizer.
  */
 #include "engine/engine_fake.h"
 
@@ -28,7 +28,7 @@ enum {
 	WORD_BYTES = 16,
 	STEP_TOKENS = 32, /* of each row in a step, when there is no rate */
 	DEFAULT_BATCH = 256,
-	MIN_STEPS = 2,    /* of a row that crashes or hangs: it has been seen to run */
+	MIN_STEPS = 2, /* of a row that crashes or hangs: it has been seen to run */
 };
 #define STEP_S 0.01 /* how long a step takes at most when there is a rate */
 #define FAIL_MESSAGE "the fake engine gives this row up, as fail= asks"
@@ -85,7 +85,8 @@ static int is_word(const struct buf *text)
 }
 
 /* Behind another word it must read as it does alone: SentencePiece drops a space in front of the first. */
-static int reads_the_same(const struct text *t, int32_t before, const struct buf *before_text, int32_t id, const struct buf *text)
+static int reads_the_same(const struct text *t, int32_t before, const struct buf *before_text, int32_t id,
+                          const struct buf *text)
 {
 	int32_t ids[2] = {before, id};
 	struct buf both = {0};
@@ -121,7 +122,8 @@ static int collect_words(struct fake_engine *e, struct err *err)
 	}
 	buf_release(&text);
 	buf_release(&before_text);
-	return e->n_words ? 0 : err_set(err, ERR_MODEL, "the fake engine finds no word of plain ASCII among the %d tokens", n_vocab);
+	return e->n_words ? 0
+	                  : err_set(err, ERR_MODEL, "the fake engine finds no word of plain ASCII among the %d tokens", n_vocab);
 }
 
 /* ---- an answer ---- */
@@ -190,7 +192,8 @@ static int ends_here(struct fake_request *r, const struct sampling *s, int32_t i
 	return s->n_stop && r->n_tokens >= (size_t)s->min_tokens && find_stop(r, s, before);
 }
 
-static void write_answer(const struct fake_engine *e, struct fake_request *r, const struct sampling *s, uint64_t stream, size_t n)
+static void write_answer(const struct fake_engine *e, struct fake_request *r, const struct sampling *s, uint64_t stream,
+                         size_t n)
 {
 	int plain = !s->n_stop && !s->n_stop_ids;
 	char *text;
@@ -298,7 +301,10 @@ static struct fake_request *request_new(struct fake_engine *e)
 		return xcalloc(1, sizeof(*r));
 	e->spare = r->next;
 	kept = *r;
-	*r = (struct fake_request){.tokens = kept.tokens, .tokens_cap = kept.tokens_cap, .text = kept.text, .logprobs = kept.logprobs,
+	*r = (struct fake_request){.tokens = kept.tokens,
+	                           .tokens_cap = kept.tokens_cap,
+	                           .text = kept.text,
+	                           .logprobs = kept.logprobs,
 	                           .logprobs_cap = kept.logprobs_cap};
 	buf_reset(&r->text);
 	return r;
@@ -336,7 +342,8 @@ static int submit(struct engine *engine, const struct engine_request *q, struct 
 	for (size_t i = 0; i < q->n_partial; i++)
 		if (i >= r->n_tokens || q->partial[i] != r->tokens[i]) {
 			request_keep(e, r);
-			return err_set(err, ERR_ENGINE, "a row goes on from %zu tokens, but token %zu is not what was generated before", q->n_partial, i);
+			return err_set(err, ERR_ENGINE, "a row goes on from %zu tokens, but token %zu is not what was generated before",
+			               q->n_partial, i);
 		}
 	r->n_done = r->n_partial = q->n_partial;
 	r->fault = find_fault(e, q);
@@ -348,7 +355,8 @@ static int submit(struct engine *engine, const struct engine_request *q, struct 
 }
 
 /* What is there after n_done tokens. A row that still runs shows its words up to there. */
-static struct engine_result result_of(const struct fake_engine *e, const struct fake_request *r, enum finish_reason reason, double now)
+static struct engine_result result_of(const struct fake_engine *e, const struct fake_request *r, enum finish_reason reason,
+                                      double now)
 {
 	double first = r->first_s ? r->first_s : now, admitted = r->admitted_s ? r->admitted_s : now;
 	struct engine_result result = {.user = r->user,
@@ -428,17 +436,17 @@ static void admit(struct fake_engine *e, double now)
 /* The tokens of this step: so many for each running row, and one more for `more` of them. */
 static void share_tokens(struct fake_engine *e, size_t *each, size_t *more)
 {
-	size_t n;
+	size_t n_rows = e->n_running, n;
 
 	*each = STEP_TOKENS;
 	*more = 0;
-	if (e->o.rate <= 0 || e->n_running == 0)
-		return;
-	e->tokens_due += e->o.rate * STEP_S;
-	n = (size_t)e->tokens_due;
-	e->tokens_due -= (double)n;
-	*each = n / e->n_running;
-	*more = n % e->n_running;
+	if (e->o.rate > 0 && n_rows > 0) {
+		e->tokens_due += e->o.rate * STEP_S;
+		n = (size_t)e->tokens_due;
+		e->tokens_due -= (double)n;
+		*each = n / n_rows;
+		*more = n % n_rows;
+	}
 }
 
 /* Returns how many of the n it used up, which is more than it made if it is slow. */
@@ -478,18 +486,20 @@ static long step(struct engine *engine, engine_result_fn fn, void *arg, struct e
 {
 	struct fake_engine *e = (struct fake_engine *)engine;
 	double start = clock_seconds();
-	size_t each, more, n = 0, n_began, n_used = 0;
+	size_t each, more, n = 0, n_used = 0, n_began, turn;
 
 	(void)err;
 	admit(e, start);
 	do_faults(e, start);
 	share_tokens(e, &each, &more);
 	n_began = e->n_running;
+	/* Whose turn it is goes round, so that all rows get on however few tokens there are. */
+	turn = n_began ? e->turn % n_began : 0;
 	for (size_t i = 0; i < n_began; i++) {
 		struct fake_request *r = e->running[i];
+		size_t place = i >= turn ? i - turn : i + n_began - turn;
 
-		/* Whose turn it is goes round, so that all rows get on however few tokens there are. */
-		n_used += advance(e, r, each + ((i + n_began - e->turn % n_began) % n_began < more), start);
+		n_used += advance(e, r, each + (place < more), start);
 		if (r->n_done < r->n_tokens || r->fault != FAULT_NONE) {
 			e->running[n++] = r;
 			continue;
@@ -572,13 +582,13 @@ static void close_fake(struct engine *engine)
 }
 
 static const struct engine_ops fake_ops = {
-	.submit = submit,
-	.step = step,
-	.n_waiting = n_waiting,
-	.n_running = n_running,
-	.each_running = each_running,
-	.get_stats = get_stats,
-	.close = close_fake,
+    .submit = submit,
+    .step = step,
+    .n_waiting = n_waiting,
+    .n_running = n_running,
+    .each_running = each_running,
+    .get_stats = get_stats,
+    .close = close_fake,
 };
 
 struct engine *engine_open_fake(const struct text *text, const struct fake_options *o, struct err *err)

@@ -11,7 +11,8 @@ void fake_options_init(struct fake_options *o)
 	*o = (struct fake_options){.shortest = 20, .longest = 200, .slow_factor = 1};
 }
 
-/* A number within [min, max] that ends at one of the bytes in `ends`, or at the end of the text. Returns where it ended, NULL. */
+/* A number within [min, max] that ends at one of the bytes in `ends`, or at the end of the text. Returns where it ended, NULL.
+ */
 static const char *read_number(const char *s, double min, double max, const char *ends, double *out)
 {
 	char *end;
@@ -118,15 +119,15 @@ static const struct fake_key {
 	const char *name, *form;
 	int (*read)(struct fake_options *o, const char *s);
 } keys[] = {
-	{"tokens", "MIN-MAX, at most 1000000", read_tokens},
-	{"fail", "a share from 0 to 1", read_fail},
-	{"rate", "tokens a second", read_rate},
-	{"batch", "1 to 4096", read_batch},
-	{"load", "seconds", read_load},
-	{"slow", "SHARE:FACTOR, a share from 0 to 1 and a whole number from 1", read_slow},
-	{"crash", "a word of at most 63 bytes", read_crash},
-	{"hang", "a word of at most 63 bytes", read_hang},
-	{"crash-after", "a number of rows, or of seconds such as 10s", read_crash_after},
+    {"tokens", "MIN-MAX, at most 1000000", read_tokens},
+    {"fail", "a share from 0 to 1", read_fail},
+    {"rate", "tokens a second", read_rate},
+    {"batch", "1 to 4096", read_batch},
+    {"load", "seconds", read_load},
+    {"slow", "SHARE:FACTOR, a share from 0 to 1 and a whole number from 1", read_slow},
+    {"crash", "a word of at most 63 bytes", read_crash},
+    {"hang", "a word of at most 63 bytes", read_hang},
+    {"crash-after", "a number of rows, or of seconds such as 10s", read_crash_after},
 };
 enum { N_KEYS = sizeof(keys) / sizeof(*keys) };
 
@@ -152,10 +153,12 @@ static int read_one(struct fake_options *o, const char *text, size_t n, struct e
 		if (strlen(keys[i].name) != n_name || memcmp(keys[i].name, text, n_name) != 0)
 			continue;
 		if (!equals)
-			return err_set(err, ERR_USAGE, "the fake engine's option %s needs a value: %s=%s", keys[i].name, keys[i].name, keys[i].form);
+			return err_set(err, ERR_USAGE, "the fake engine's option %s needs a value: %s=%s", keys[i].name, keys[i].name,
+			               keys[i].form);
 		snprintf(value, sizeof(value), "%.*s", (int)(n - n_name - 1), equals + 1);
 		if (n - n_name - 1 >= sizeof(value) || keys[i].read(o, value) < 0)
-			return err_set(err, ERR_USAGE, "the fake engine's option %s is '%s', must be %s", keys[i].name, value, keys[i].form);
+			return err_set(err, ERR_USAGE, "the fake engine's option %s is '%s', must be %s", keys[i].name, value,
+			               keys[i].form);
 		return 0;
 	}
 	return refuse_key(text, n_name, err);

@@ -59,7 +59,8 @@ static int identify_model(struct job_setup *s, struct text **text, int32_t *n_vo
 	return *text ? 0 : -1;
 }
 
-int engine_choice_identify(const struct engine_choice *c, struct job_setup *s, struct text **text, int32_t *n_vocab, struct err *err)
+int engine_choice_identify(const struct engine_choice *c, struct job_setup *s, struct text **text, int32_t *n_vocab,
+                           struct err *err)
 {
 	if (c->kind == ENGINE_FAKE) {
 		if (identify_fake(c, s, text, err) < 0)
@@ -86,8 +87,8 @@ struct engine *engine_choice_open(const struct engine_choice *c, const char *mod
 	return engine_open_fake(text, &fake, err);
 }
 
-int engine_choice_forecast(const struct engine_choice *c, const char *model_path, const struct text *text, const struct engine_options *o,
-                           struct engine_plan *out, struct err *err)
+int engine_choice_forecast(const struct engine_choice *c, const char *model_path, const struct text *text,
+                           const struct engine_options *o, struct engine_plan *out, struct err *err)
 {
 	int rc;
 

@@ -21,14 +21,15 @@ int engine_choice_read(struct engine_choice *c, const char *name, struct err *er
 /* A job's engine from its model_fingerprint; ERR_FINGERPRINT. */
 int engine_choice_of_job(struct engine_choice *c, const char *model_fingerprint, struct err *err);
 
-/* Fill in the setup's fingerprints and model_name (unless it is there) from what is at its model_path; *text and *n_vocab are what
- * rows are read with. An empty or missing model_path is for the fake alone. ERR_MODEL, ERR_USAGE. */
-int engine_choice_identify(const struct engine_choice *c, struct job_setup *s, struct text **text, int32_t *n_vocab, struct err *err);
+/* Fill in the setup's fingerprints and model_name (unless it is there) from what is at its model_path; *text and *n_vocab are
+ * what rows are read with. An empty or missing model_path is for the fake alone. ERR_MODEL, ERR_USAGE. */
+int engine_choice_identify(const struct engine_choice *c, struct job_setup *s, struct text **text, int32_t *n_vocab,
+                           struct err *err);
 /* o is for an engine with a model; of it the fake takes max_batch, where its own option is not given. */
 struct engine *engine_choice_open(const struct engine_choice *c, const char *model_path, const struct text *text,
                                   const struct engine_options *o, struct err *err);
 /* What engine_choice_open would decide, without loading a model (see engine_forecast). */
-int engine_choice_forecast(const struct engine_choice *c, const char *model_path, const struct text *text, const struct engine_options *o,
-                           struct engine_plan *out, struct err *err);
+int engine_choice_forecast(const struct engine_choice *c, const char *model_path, const struct text *text,
+                           const struct engine_options *o, struct engine_plan *out, struct err *err);
 
 #endif

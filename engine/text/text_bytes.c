@@ -11,10 +11,11 @@ static const char template_source[] =
 
 static void write_tokenizer(struct buf *b)
 {
-	buf_adds(b, "{\"added_tokens\":[{\"id\":256,\"content\":\"<|end|>\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,"
-	            "\"normalized\":false,\"special\":true}],\"normalizer\":null,"
-	            "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":true},\"post_processor\":null,"
-	            "\"decoder\":{\"type\":\"ByteLevel\"},\"model\":{\"type\":\"BPE\",\"vocab\":{");
+	buf_adds(b,
+	         "{\"added_tokens\":[{\"id\":256,\"content\":\"<|end|>\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,"
+	         "\"normalized\":false,\"special\":true}],\"normalizer\":null,"
+	         "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":true},\"post_processor\":null,"
+	         "\"decoder\":{\"type\":\"ByteLevel\"},\"model\":{\"type\":\"BPE\",\"vocab\":{");
 	for (int c = 0; c < 256; c++) {
 		struct buf name = {0};
 		char byte = (char)c;

@@ -1,4 +1,5 @@
-/* The fake engine: answers that depend on nothing but the request, ends as a real engine's, faults as ordered, options read strictly. */
+/* The fake engine: answers that depend on nothing but the request, ends as a real engine's, faults as ordered, options read
+ * strictly. */
 #include "tests/check.h"
 
 #include <signal.h>
@@ -31,7 +32,11 @@ static void keep(void *arg, const struct engine_result *r)
 	free(a->text);
 	free(a->tokens);
 	free(a->stop_string);
-	*a = (struct answer){.reason = r->reason, .n_text = r->n_text, .n_tokens = r->n_tokens, .n_results = a->n_results + 1, .stop_id = r->stop_id};
+	*a = (struct answer){.reason = r->reason,
+	                     .n_text = r->n_text,
+	                     .n_tokens = r->n_tokens,
+	                     .n_results = a->n_results + 1,
+	                     .stop_id = r->stop_id};
 	a->text = xmemdup(r->text, r->n_text);
 	a->tokens = xmalloc((r->n_tokens + 1) * sizeof(*a->tokens));
 	memcpy(a->tokens, r->tokens, r->n_tokens * sizeof(*a->tokens));
@@ -72,7 +77,8 @@ static struct engine *open_fake(const char *s)
 /* Row i of the dataset; ids must have room for 32. */
 static struct engine_request request(int i, int32_t *ids, struct answer *to)
 {
-	struct engine_request q = {.user = to, .prompt = ids, .sampling = {.max_tokens = 400, .n_logprobs = -1, .seed = 3, .key = (uint64_t)i * 77}};
+	struct engine_request q = {
+	    .user = to, .prompt = ids, .sampling = {.max_tokens = 400, .n_logprobs = -1, .seed = 3, .key = (uint64_t)i * 77}};
 	char prompt[32];
 
 	snprintf(prompt, sizeof(prompt), "row %d", i / 2);
@@ -108,8 +114,9 @@ static void check_same(const struct answer *a, const struct answer *b)
 	int n_bad = 0;
 
 	for (int i = 0; i < N_ROWS; i++)
-		n_bad += a[i].reason != b[i].reason || a[i].n_tokens != b[i].n_tokens || a[i].n_text != b[i].n_text || a[i].stop_id != b[i].stop_id ||
-		         memcmp(a[i].text, b[i].text, a[i].n_text) != 0 || memcmp(a[i].tokens, b[i].tokens, a[i].n_tokens * sizeof(*a[i].tokens)) != 0;
+		n_bad += a[i].reason != b[i].reason || a[i].n_tokens != b[i].n_tokens || a[i].n_text != b[i].n_text ||
+		         a[i].stop_id != b[i].stop_id || memcmp(a[i].text, b[i].text, a[i].n_text) != 0 ||
+		         memcmp(a[i].tokens, b[i].tokens, a[i].n_tokens * sizeof(*a[i].tokens)) != 0;
 	CHECK_INT(n_bad, 0);
 }
 
@@ -131,7 +138,8 @@ TEST(answers)
 
 		/* What text says is what the tokens say. */
 		tokenizer_decode(text->tokenizer, a->tokens, a->n_tokens, 1, &decoded);
-		n_bad += a->n_results != 1 || a->reason != FINISH_STOP || decoded.len != a->n_text || memcmp(decoded.data, a->text, a->n_text) != 0;
+		n_bad += a->n_results != 1 || a->reason != FINISH_STOP || decoded.len != a->n_text ||
+		         memcmp(decoded.data, a->text, a->n_text) != 0;
 		buf_release(&decoded);
 		shortest = a->n_tokens < shortest ? a->n_tokens : shortest;
 		longest = a->n_tokens > longest ? a->n_tokens : longest;
@@ -343,26 +351,32 @@ TEST(option_list)
 	static const struct {
 		const char *text, *error;
 	} cases[] = {
-		{"tempo=3", "the fake engine has no option 'tempo'; it has tokens, fail, rate, batch, load, slow, crash, hang, crash-after"},
-		{"tokens", "the fake engine's option tokens needs a value: tokens=MIN-MAX, at most 1000000"},
-		{"tokens=9-3", "the fake engine's option tokens is '9-3', must be MIN-MAX, at most 1000000"},
-		{"tokens=1.5", "the fake engine's option tokens is '1.5', must be MIN-MAX, at most 1000000"},
-		{"tokens=1-2-3", "the fake engine's option tokens is '1-2-3', must be MIN-MAX, at most 1000000"},
-		{"fail=1.1", "the fake engine's option fail is '1.1', must be a share from 0 to 1"},
-		{"fail=", "the fake engine's option fail is '', must be a share from 0 to 1"},
-		{"fail=nan", "the fake engine's option fail is 'nan', must be a share from 0 to 1"},
-		{"rate=-1", "the fake engine's option rate is '-1', must be tokens a second"},
-		{"batch=0", "the fake engine's option batch is '0', must be 1 to 4096"},
-		{"load=1s", "the fake engine's option load is '1s', must be seconds"},
-		{"slow=0.5", "the fake engine's option slow is '0.5', must be SHARE:FACTOR, a share from 0 to 1 and a whole number from 1"},
-		{"crash=", "the fake engine's option crash is '', must be a word of at most 63 bytes"},
-		{"hang=0123456789012345678901234567890123456789012345678901234567890123",
-	     "the fake engine's option hang is '0123456789012345678901234567890123456789012345678901234567890123', must be a word of at most 63 bytes"},
-		{"crash-after=5x", "the fake engine's option crash-after is '5x', must be a number of rows, or of seconds such as 10s"},
-		{"crash-after=0", "the fake engine's option crash-after is '0', must be a number of rows, or of seconds such as 10s"},
-		{"fail=0.1,,rate=2", "the fake engine has no option ''; it has tokens, fail, rate, batch, load, slow, crash, hang, crash-after"},
+	    {"tempo=3",
+	     "the fake engine has no option 'tempo'; it has tokens, fail, rate, batch, load, slow, crash, hang, crash-after"},
+	    {"tokens", "the fake engine's option tokens needs a value: tokens=MIN-MAX, at most 1000000"},
+	    {"tokens=9-3", "the fake engine's option tokens is '9-3', must be MIN-MAX, at most 1000000"},
+	    {"tokens=1.5", "the fake engine's option tokens is '1.5', must be MIN-MAX, at most 1000000"},
+	    {"tokens=1-2-3", "the fake engine's option tokens is '1-2-3', must be MIN-MAX, at most 1000000"},
+	    {"fail=1.1", "the fake engine's option fail is '1.1', must be a share from 0 to 1"},
+	    {"fail=", "the fake engine's option fail is '', must be a share from 0 to 1"},
+	    {"fail=nan", "the fake engine's option fail is 'nan', must be a share from 0 to 1"},
+	    {"rate=-1", "the fake engine's option rate is '-1', must be tokens a second"},
+	    {"batch=0", "the fake engine's option batch is '0', must be 1 to 4096"},
+	    {"load=1s", "the fake engine's option load is '1s', must be seconds"},
+	    {"slow=0.5",
+	     "the fake engine's option slow is '0.5', must be SHARE:FACTOR, a share from 0 to 1 and a whole number from 1"},
+	    {"crash=", "the fake engine's option crash is '', must be a word of at most 63 bytes"},
+	    {"hang=0123456789012345678901234567890123456789012345678901234567890123",
+	     "the fake engine's option hang is '0123456789012345678901234567890123456789012345678901234567890123', must be a word "
+	     "of at most 63 bytes"},
+	    {"crash-after=5x", "the fake engine's option crash-after is '5x', must be a number of rows, or of seconds such as 10s"},
+	    {"crash-after=0", "the fake engine's option crash-after is '0', must be a number of rows, or of seconds such as 10s"},
+	    {"fail=0.1,,rate=2",
+	     "the fake engine has no option ''; it has tokens, fail, rate, batch, load, slow, crash, hang, crash-after"},
 	};
-	struct fake_options o = options("tokens=3-9,fail=0.1,rate=1e6,batch=12,load=0.5,slow=0.25:8,crash=a b,hang=c,crash-after=2.5s"), again;
+	struct fake_options o = options(
+	                        "tokens=3-9,fail=0.1,rate=1e6,batch=12,load=0.5,slow=0.25:8,crash=a b,hang=c,crash-after=2.5s"),
+	                    again;
 	struct buf identity = {0};
 
 	CHECK(o.shortest == 3 && o.longest == 9 && o.fail_share == 0.1 && o.rate == 1e6 && o.max_batch == 12 && o.load_s == 0.5);

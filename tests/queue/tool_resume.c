@@ -1,5 +1,6 @@
-/* How long it takes to go on with one large shard: tool_resume prepare DIR N makes a job of one shard with N rows finished, a segment for
- * each thousand, and a few left; tool_resume measure DIR opens it as `run` does and prints the seconds until the first row to do is there. */
+/* How long it takes to go on with one large shard: tool_resume prepare DIR N makes a job of one shard with N rows finished, a
+ * segment for each thousand, and a few left; tool_resume measure DIR opens it as `run` does and prints the seconds until the
+ * first row to do is there. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
