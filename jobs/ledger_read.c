@@ -424,7 +424,7 @@ int ledger_read(const char *path, const char *shown, const struct ledger_options
 		return -1;
 	free(l.d.name);
 	l.d.name = xstrdup(shown);
-	if (database_exec(&l.d, "PRAGMA temp_store = FILE; PRAGMA cache_size = -8192", err) == 0 && read_job(&l, err) == 0 &&
+	if (database_exec(&l.d, "PRAGMA temp_store = FILE; PRAGMA cache_size = -4096", err) == 0 && read_job(&l, err) == 0 &&
 	    check_rows(&l, err) == 0 && check_shards(&l, err) == 0 && ledger_read_attempts(&l, err) == 0 && read_totals(&l, err) == 0 &&
 	    make_cells(&l, err) == 0 && weigh(&l, err) == 0 && walk(&l, fn, arg, err) == 0 && check_given(&l, err) == 0)
 		r = read_histograms(&l, err);

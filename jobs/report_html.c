@@ -419,7 +419,7 @@ static void add_groups(const struct report *r, struct buf *out)
 		buf_adds(out, i ? ", " : "");
 		html_add_text(out, g->by.list[i].name);
 	}
-	buf_adds(out, "</h2>\n<div class=\"scroll\"><table>\n<thead><tr>");
+	buf_adds(out, "</h2>\n<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"Table of groups\"><table>\n<thead><tr>");
 	for (int i = 0; i < g->by.n; i++) {
 		buf_adds(out, "<th class=\"t\" scope=\"col\">");
 		html_add_text(out, g->by.list[i].name);
@@ -442,7 +442,7 @@ static void add_groups(const struct report *r, struct buf *out)
 
 static void add_jobs(const struct report *r, struct buf *out)
 {
-	buf_adds(out, "<h2>Jobs</h2>\n<div class=\"scroll\"><table>\n<thead><tr><th class=\"t\" scope=\"col\">job</th><th class=\"t\" scope=\"col\">model"
+	buf_adds(out, "<h2>Jobs</h2>\n<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"Table of jobs\"><table>\n<thead><tr><th class=\"t\" scope=\"col\">job</th><th class=\"t\" scope=\"col\">model"
 	              "</th><th class=\"t\" scope=\"col\">fingerprint</th><th scope=\"col\">rows</th><th scope=\"col\">records</th><th scope=\"col\">attempts</th>");
 	add_heads(r, out);
 	for (size_t i = 0; i < r->n_jobs; i++) {
