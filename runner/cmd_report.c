@@ -1,12 +1,15 @@
 /* cmd_report.c: what jobs used and cost. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/log.h"
 #include "jobs/day.h"
 #include "jobs/report.h"
+#include "queue/job.h"
 #include "queue/store.h"
 #include "runner/commands.h"
 
@@ -39,12 +42,55 @@ static void init(void *options)
 	o->format = REPORT_TABLE;
 }
 
-/* A ledger of its own, or the one in a job's directory or prefix. */
+/* Of a job that is not merged, or was run further since: what is published so far. */
+static int add_unmerged(struct report *r, struct job *j, const char *place, struct err *err)
+{
+	const char *base = getenv("TMPDIR");
+	struct buf path = {0};
+	char *dir;
+	int rc;
+
+	buf_addf(&path, "%s/tokenmill-report-XXXXXX", base && *base ? base : "/tmp");
+	dir = buf_detach(&path);
+	if (!mkdtemp(dir)) {
+		rc = err_sys(err, ERR_OTHER, "%s", dir);
+		free(dir);
+		return rc;
+	}
+	buf_addf(&path, "%s/ledger.db", dir);
+	rc = job_ledger(j, path.data, err);
+	if (rc == 0)
+		rc = report_add_ledger(r, path.data, place, err);
+	if (unlink(path.data) < 0 && errno != ENOENT)
+		log_warn("%s stays: %s", path.data, strerror(errno));
+	if (rmdir(dir) < 0)
+		log_warn("%s stays: %s", dir, strerror(errno));
+	buf_release(&path);
+	free(dir);
+	return rc;
+}
+
+static int add_merged(struct report *r, struct store *s, const char *place, struct err *err)
+{
+	struct store_file f = {0};
+	char *name = store_name(s, "merged/ledger.db");
+	int rc = store_fetch(s, "merged/ledger.db", &f, err);
+
+	if (rc == 1) {
+		rc = report_add_ledger(r, f.path, name, err);
+		store_file_release(&f);
+	} else if (rc == 0) {
+		rc = err_set(err, ERR_USAGE, "%s: there is no job", place);
+	}
+	free(name);
+	return rc;
+}
+
+/* A ledger of its own, or that of a job in a directory or prefix. */
 static int add_place(struct report *r, const char *place, struct err *err)
 {
 	struct store *s;
-	struct store_file f = {0};
-	char *name;
+	struct job *j = NULL;
 	int rc;
 
 	if (!store_is_url(place) && !file_is_dir(place))
@@ -52,19 +98,18 @@ static int add_place(struct report *r, const char *place, struct err *err)
 	s = store_open(place, err);
 	if (!s)
 		return -1;
-	name = store_name(s, "merged/ledger.db");
-	rc = store_fetch(s, "merged/ledger.db", &f, err);
+	rc = store_exists(s, "job.json", err);
 	if (rc == 1) {
-		rc = report_add_ledger(r, f.path, name, err);
-		store_file_release(&f);
-	} else if (rc == 0) {
-		rc = store_exists(s, "job.json", err);
-		if (rc == 1)
-			rc = err_set(err, ERR_OTHER, "%s: the job is not merged yet", place);
-		else if (rc == 0)
-			rc = err_set(err, ERR_USAGE, "%s: there is no job", place);
+		j = job_open(place, err);
+		rc = j ? job_is_merged(j, err) : -1;
+		if (rc == 0)
+			rc = add_unmerged(r, j, place, err);
+		else if (rc == 1)
+			rc = add_merged(r, s, place, err);
+	} else if (rc == 0) { /* what is left of one */
+		rc = add_merged(r, s, place, err);
 	}
-	free(name);
+	job_close(j);
 	store_close(s);
 	return rc;
 }
@@ -149,7 +194,7 @@ const struct command command_report = {
     "report",
     "[options] JOB...",
     "What jobs used and cost, by tenant, project, user, model, job, node type, day or any tag.",
-    "JOB is a job's directory or s3:// prefix, or a ledger.db. Rows are billed once, by their tokens and the price sheet; what retries computed is "
+    "JOB is a job's directory or s3:// prefix, or a ledger.db. Of a job that is not merged, what is published so far counts. Rows are billed once, by their tokens and the price sheet; what retries computed is "
     "waste and told apart. Node time is priced by the sheet and shared out among rows by their list price. The sums of any grouping are those of the "
     "job, to the last digit; a ledger that does not balance is refused with status 74.",
     report_options,

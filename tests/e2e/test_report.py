@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """What `tokenmill report` says, to the last digit, beside sums made by Python out of the same rows."""
 import csv
+import glob
 import html.parser
 import io
 import json
@@ -13,7 +14,7 @@ import time
 from decimal import Decimal
 from fractions import Fraction
 
-from e2e import PROGRAM, ROUNDS, SEED, Skip, main, test, tokenmill
+from e2e import PROGRAM, ROUNDS, SEED, Skip, main, test, tokenmill, write_rows
 from ledgers import AT_FAULT, COUNTS, FAILED, MONEY, Ledger, Sheet, day_number, groups, per_million, random_ledger
 from s3_servers import start_moto
 
@@ -327,10 +328,6 @@ def faults_are_named():
             f.write(torn[:r.randrange(len(torn))] if r.random() < 0.3 else torn)
         tokenmill("report", "torn.db", "--format", "json", "--prices", sheet, expect=None)
     assert "given twice" in report("good.db", "good.db", expect=1)
-    os.makedirs("unmerged")
-    with open("unmerged/job.json", "w") as f:
-        f.write("{}")
-    assert "not merged" in report("unmerged", expect=1)
     assert "no job" in report(".", expect=1)
     assert "nowhere.db" in report("nowhere.db", expect=74)
     assert "prices.json" in report("good.db", "--prices", "prices.json", expect=64)
@@ -358,6 +355,43 @@ def from_a_job_directory():
 
 
 @test
+def a_job_that_ran():
+    """By the program itself: counts are those of usage.json, tags those of the rows; before the merge, of what is there so far."""
+    rows = [{"custom_id": f"r{i}", "prompt": "word " * (i % 30 + 1), "max_tokens": 30, "user": f"u{i % 3}", "metadata": {"tenant": "ab"[i % 2], "run": "=1"}}
+            for i in range(2000)]
+    rows[17] = {"custom_id": "bad", "prompt": 5}
+    write_rows("rows.jsonl", rows)
+    sheet = write_sheet(Sheet(models={"*": SHEET.models["*"]}, nodes={"*": SHEET.nodes["*"]}))
+    args = ["run", "--engine", "fake:tokens=5-30,rate=20000,fail=0.02", "-o", "job", "--publish-seconds", "0.1", "rows.jsonl"]
+    process = subprocess.Popen([PROGRAM, *args], stderr=subprocess.DEVNULL)
+    while not glob.glob("job/shards/*/seg-*"):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    before = json.loads(report("job", "--format", "json", "--by", "tenant,user", "--prices", sheet))
+    assert not before["jobs"][0]["complete"] and 0 < before["jobs"][0]["records"] < 2000, before["jobs"]
+    assert "not complete" in report("job", "--prices", sheet)
+    tokenmill(*args)
+    with open("job/usage.json") as f:
+        usage = json.load(f)
+    after = json.loads(report("job", "--format", "json", "--by", "tenant,user", "--prices", sheet))
+    total, job = after["total"], after["jobs"][0]
+    assert job["complete"] and job["rows"] == job["records"] == 2000 and job["attempts"] >= 1
+    assert (total["requests_ok"], total["requests_failed"]) == (usage["rows"]["ok"], usage["rows"]["failed"])
+    for name, key in (("input_tokens", "prompt"), ("cached_input_tokens", "cached"), ("output_tokens", "output"), ("recomputed_tokens", "recomputed")):
+        assert total[name] == usage["tokens"][key], (name, total, usage)
+    groups_of = {(g["by"]["tenant"], g["by"]["user"]): g["requests_ok"] + g["requests_failed"] for g in after["groups"]}
+    assert sum(groups_of.values()) == 2000 and len([k for k in groups_of if k[0]]) == 6, groups_of
+    assert total["output_tokens"] > before["total"]["output_tokens"] > 0
+    assert F(total["list_cost"]) == F(total["input_tokens"] - total["cached_input_tokens"] + 2 * total["cached_input_tokens"] + 3 * total["output_tokens"], 1000000)
+    assert total["node_seconds"] > 0 and total["busy_seconds"] > 0 and F(total["actual_cost"]) > 0
+    # What is left when only the results were kept.
+    shutil.copytree("job/merged", "kept/merged")
+    assert report("kept", "--format", "csv", "--prices", sheet) == report("job", "--format", "csv", "--prices", sheet)
+
+
+@test
 def from_object_storage():
     j = random_ledger(SEED + 51, "night", n_rows=50)
     j.write("plan-night.db")
@@ -366,9 +400,7 @@ def from_object_storage():
     with start_moto() as server:
         server.create_bucket("bucket")
         assert server.request("PUT", "/bucket/jobs/night/merged/ledger.db", body=data)[0] == 200
-        assert server.request("PUT", "/bucket/jobs/day/job.json", body=b"{}")[0] == 200
         assert report("s3://bucket/jobs/night", "--format", "csv", env=server.env) == report("plan-night.db", "--format", "csv")
-        assert "not merged" in report("s3://bucket/jobs/day", expect=1, env=server.env)
         assert "no job" in report("s3://bucket/jobs/none", expect=1, env=server.env)
 
 
