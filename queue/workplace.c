@@ -84,8 +84,10 @@ int workplace_open(struct workplace *w, struct job *j, const char *kind, struct 
 {
 	char *claim_kind = path_format("%s-claim", kind);
 	int64_t number;
-	/* A planner that died after its job.json left a claim, too. */
-	int rc = sweep(j->store, "planning", "plan-claim", &number, err) < 0 ? -1 : sweep(j->store, kind, claim_kind, &number, err);
+	/* A planner that died after its job.json left a claim, too, and what planners before it had left. */
+	int rc = sweep(j->store, "planning", "plan-claim", &number, err) < 0 || plan_sweep(j->store, j->generation, err) < 0
+	             ? -1
+	             : sweep(j->store, kind, claim_kind, &number, err);
 
 	*w = (struct workplace){.store = j->store};
 	claim_begin(&w->claim, 0, NULL);

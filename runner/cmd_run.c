@@ -2,6 +2,7 @@
  *
  *     OUT is new:      plan_in_turn -> prepared_plan_into, or another worker does
  *     OUT is a job:    compare -> load the model -------+-> work_run -> job_merge -> summary
+ *                         '-> replan_as_asked: other rows, other shards
  *     OUT is merged:   compare, say so
  */
 #include <errno.h>
@@ -24,6 +25,7 @@
 #include "runner/input.h"
 #include "runner/plan_turn.h"
 #include "runner/prepare.h"
+#include "runner/replan.h"
 #include "runner/signals.h"
 #include "runner/spec.h"
 #include "runner/work.h"
@@ -31,7 +33,7 @@
 struct run_options {
 	struct prepare_options prepare;
 	const char *output, *job;
-	int no_prefix_cache, quiet, progress;
+	int no_prefix_cache, replan, quiet, progress;
 	size_t memory;
 	int64_t threads, max_batch, chunk, worker;
 	double publish_s, takeover_after_s;
@@ -50,6 +52,8 @@ static const struct option_spec run_options[] = {
     {"max-batch", 0, OPTION_INT, RUN_FIELD(max_batch), "N", "most sequences at once", 1, 4096, NULL},
     {"chunk", 0, OPTION_INT, RUN_FIELD(chunk), "N", "most tokens in a step (default 512)", 1, 65536, NULL},
     {"no-prefix-cache", 0, OPTION_FLAG, RUN_FIELD(no_prefix_cache), NULL, "compute every prompt from its start", 0, 0, NULL},
+    {"replan", 0, OPTION_FLAG, RUN_FIELD(replan), NULL, "results of rows that are no longer in the input, or have changed, may go",
+     0, 0, NULL},
     {"publish-seconds", 0, OPTION_NUMBER, RUN_FIELD(publish_s), "S", "finished rows reach the disk so often (default 2)", 0,
      86400, NULL},
     {"worker", 0, OPTION_INT, RUN_FIELD(worker), "N", "this worker's index (default: JOB_COMPLETION_INDEX, or none)", 0,
@@ -128,13 +132,17 @@ static int open_engine(struct run *r, struct err *err)
 	return 0;
 }
 
+static int n_threads_of(const struct run_options *o)
+{
+	return o->threads ? (int)o->threads : workers_available_cpus();
+}
+
 static int plan(void *arg, struct job_plan *p, struct err *err)
 {
 	struct run *r = arg;
 	struct plan_totals t;
-	int n_threads = r->o->threads ? (int)r->o->threads : workers_available_cpus();
 
-	return prepared_plan_into(&r->prepared, p, &r->files, n_threads, NULL, &t, err);
+	return prepared_plan_into(&r->prepared, p, &r->files, n_threads_of(r->o), NULL, &t, err);
 }
 
 /* ---- go on with a job that is there ---- */
@@ -323,6 +331,14 @@ static int open_own(struct run *r, struct err *err)
 	return rc;
 }
 
+/* The job is as it was asked for, or another plan of it. */
+static int plan_again(struct run *r, struct err *err)
+{
+	struct replan x = {.prepared = &r->prepared, .files = &r->files, .may_drop = r->o->replan, .n_threads = n_threads_of(r->o)};
+
+	return prepared_finish(&r->prepared, err) < 0 ? -1 : replan_as_asked(&x, &r->job, err);
+}
+
 /* *merged: nothing is left to do. */
 static int resume(struct run *r, int *merged, struct err *err)
 {
@@ -342,10 +358,12 @@ static int resume(struct run *r, int *merged, struct err *err)
 	}
 	if (!r->files.n)
 		prepared_take_from_job(&r->prepared, &there.setup);
-	if (prepared_compare(&r->prepared, &there, &r->files, err) < 0) {
+	if (prepared_compare(&r->prepared, &there.setup, err) < 0) {
 		err_context(err, "%s", r->o->output);
 		goto out;
 	}
+	if ((r->files.n || r->o->prepare.shards) && plan_again(r, err) < 0)
+		goto out;
 	if (check_bad_rows(r, err) < 0)
 		goto out;
 	*merged = job_is_merged(r->job, err);
@@ -451,7 +469,8 @@ const struct command command_run = {
     "IN is a file, a pattern, a directory or - (standard input): JSON lines, also in .gz, .zst, .bz2, .xz or tar. Rows are in "
     "the OpenAI\n"
     "batch format, or plain: {\"prompt\": ...} or {\"messages\": [...]} with any parameters.\n"
-    "A run that was stopped goes on when the same command is given again; `tokenmill run -o OUT` alone does it too.\n\n"
+    "A run that was stopped goes on when the same command is given again; `tokenmill run -o OUT` alone does it too. The input\n"
+    "may have grown since, and --shards may differ: what is finished is kept, row by row.\n\n"
     "--engine fake runs no model: its answers are words drawn by chance, for tests of everything else. Without --model each\n"
     "byte is a token; with it, that model's tokenizer and template are used. After a colon, with commas between them:\n" FAKE_OPTIONS_HELP,
     run_options,

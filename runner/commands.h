@@ -10,7 +10,7 @@
 extern const struct command command_run, command_plan, command_bench;
 extern const struct command command_model_info;
 extern const struct command command_tokenize, command_detokenize, command_render;
-extern const struct command command_merge, command_verify;
+extern const struct command command_merge, command_retry_failed, command_verify;
 extern const struct command command_report;
 
 /* "SmolLM2-135M" from "models/SmolLM2-135M.gguf" or a directory. malloc'd. */

@@ -12,8 +12,8 @@
 #include "runner/version.h"
 
 static const struct command *const commands[] = {
-    &command_plan, &command_run, &command_bench, &command_model_info, &command_tokenize, &command_detokenize, &command_render, &command_merge,
-    &command_verify, &command_report,
+    &command_plan,   &command_run,   &command_bench,  &command_model_info,   &command_tokenize, &command_detokenize,
+    &command_render, &command_merge, &command_verify, &command_retry_failed, &command_report,
 };
 enum { N_COMMANDS = sizeof(commands) / sizeof(*commands) };
 

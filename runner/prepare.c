@@ -116,44 +116,13 @@ void prepared_take_from_job(struct prepared *p, const struct job_setup *there)
 	}
 }
 
-static int digest_inputs(const struct input_list *files, struct job_inputs *l, struct err *err)
+int prepared_compare(struct prepared *p, const struct job_setup *there, struct err *err)
 {
-	for (size_t i = 0; i < files->n; i++) {
-		struct job_input *item = inputs_add(l, files->paths[i]);
-		struct input *in = input_open(item->name, 0, err);
-		struct input_line line;
-		int rc;
-
-		if (!in)
-			return -1;
-		while ((rc = input_next(in, &line, err)) > 0)
-			;
-		if (rc == 0)
-			input_digest(in, item->sha256, &item->n_bytes);
-		input_close(in);
-		if (rc < 0)
-			return -1;
-	}
-	return 0;
-}
-
-int prepared_compare(struct prepared *p, const struct job_spec *there, const struct input_list *files, struct err *err)
-{
-	struct job_inputs now = {0};
-	int rc;
-
 	if (!p->setup.n_context)
-		p->setup.n_context = there->setup.n_context;
+		p->setup.n_context = there->n_context;
 	if (!p->o->date)
-		p->setup.now_unix_s = there->setup.now_unix_s;
-	rc = setup_compare(&there->setup, &p->setup, err);
-	if (rc == 0 && files->n) {
-		rc = digest_inputs(files, &now, err);
-		if (rc == 0)
-			rc = inputs_compare(&there->inputs, &now, err);
-	}
-	inputs_release(&now);
-	return rc;
+		p->setup.now_unix_s = there->now_unix_s;
+	return setup_compare(there, &p->setup, err);
 }
 
 int prepared_set_context(struct prepared *p, const struct engine_options *eo, struct err *err)
@@ -209,16 +178,8 @@ int prepared_speed(const struct prepared *p, int n_threads, struct speed *s)
 	return found;
 }
 
-int prepared_plan(struct prepared *p, const char *dir, const struct input_list *files, int n_threads, struct buf *faults,
-                  struct plan_totals *totals, struct err *err)
-{
-	struct job_plan *plan = job_plan_begin(dir, err);
-
-	return plan ? prepared_plan_into(p, plan, files, n_threads, faults, totals, err) : -1;
-}
-
-int prepared_plan_into(struct prepared *p, struct job_plan *plan, const struct input_list *files, int n_threads, struct buf *faults,
-                       struct plan_totals *totals, struct err *err)
+int prepared_add_rows(struct prepared *p, struct job_plan *plan, const struct input_list *files, int n_threads, struct buf *faults,
+                      struct job_spec *spec, struct plan_totals *totals, struct err *err)
 {
 	const struct prepare_options *o = p->o;
 	struct plan_options po = {.text = p->text,
@@ -231,28 +192,52 @@ int prepared_plan_into(struct prepared *p, struct job_plan *plan, const struct i
 	                          .n_faults_told = o->strict ? 1000 : 20,
 	                          .faults = faults};
 	struct speed speed;
-	struct job_spec spec = {.setup = p->setup};
-	struct buf text = {0};
-	double start = clock_seconds();
-	int rc = -1;
 
 	if (prepared_speed(p, n_threads, &speed)) {
 		po.cost = speed_cost(&speed);
 		po.lengths = &speed.lengths;
 	}
-	job_plan_set_shards(plan, o->shards);
-	if (plan_rows(plan, files, &po, &spec.inputs, totals, err) < 0) {
+	return plan_rows(plan, files, &po, &spec->inputs, totals, err);
+}
+
+int prepared_commit(struct prepared *p, struct job_plan *plan, const struct job_spec *spec, struct err *err)
+{
+	struct job_spec mine = {.setup = p->setup, .inputs = spec->inputs, .n_shards = spec->n_shards};
+	struct buf text = {0};
+	int rc;
+
+	/* The fake needs none. */
+	mine.setup.model_path = p->setup.model_path && *p->setup.model_path ? absolute_path(p->setup.model_path) : xstrdup("");
+	spec_write(&mine, &text);
+	free(mine.setup.model_path);
+	job_plan_set_shards(plan, spec->n_shards);
+	rc = job_plan_commit(plan, text.data, 0, err);
+	buf_release(&text);
+	return rc;
+}
+
+int prepared_plan(struct prepared *p, const char *dir, const struct input_list *files, int n_threads, struct buf *faults,
+                  struct plan_totals *totals, struct err *err)
+{
+	struct job_plan *plan = job_plan_begin(dir, err);
+
+	return plan ? prepared_plan_into(p, plan, files, n_threads, faults, totals, err) : -1;
+}
+
+int prepared_plan_into(struct prepared *p, struct job_plan *plan, const struct input_list *files, int n_threads, struct buf *faults,
+                       struct plan_totals *totals, struct err *err)
+{
+	struct job_spec spec = {.n_shards = p->o->shards};
+	double start = clock_seconds();
+	int rc = -1;
+
+	if (prepared_add_rows(p, plan, files, n_threads, faults, &spec, totals, err) < 0)
 		job_plan_abort(plan);
-	} else {
-		spec.setup.model_path = p->setup.model_path ? absolute_path(p->setup.model_path) : xstrdup(""); /* the fake needs none */
-		spec_write(&spec, &text);
-		free(spec.setup.model_path);
-		rc = job_plan_commit(plan, text.data, 0, err);
-	}
+	else
+		rc = prepared_commit(p, plan, &spec, err);
 	if (rc == 0)
 		log_info("planned %" PRId64 " rows with %" PRId64 " prompt tokens in %.1f s%s", totals->n_rows, totals->prompt_tokens,
 		         clock_seconds() - start, totals->n_bad ? "; rows at fault become error records" : "");
-	buf_release(&text);
 	inputs_release(&spec.inputs);
 	return rc;
 }

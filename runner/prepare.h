@@ -4,7 +4,7 @@
  *                                           | prepared_take_from_job, prepared_compare    where the job is there already
  *                                           v prepared_set_context
  *                                         prepared_finish  hash of the setup; rules for rows and output lines
- *                                           v prepared_plan   a new job
+ *                                           v prepared_plan   a new job; replan.h for one that is there
  *
  * Nothing here loads weights. One thread. A struct prepared is zero-initialised with `o` and released in any case.
  */
@@ -87,8 +87,8 @@ void prepared_release(struct prepared *p);
 int prepared_read(struct prepared *p, struct err *err);
 /* Options that were not given, when a job is named alone. */
 void prepared_take_from_job(struct prepared *p, const struct job_setup *there);
-/* What is asked for must be what the job has: ERR_FINGERPRINT names all that differs. Inputs are compared when there are any. */
-int prepared_compare(struct prepared *p, const struct job_spec *there, const struct input_list *files, struct err *err);
+/* What is asked for must be what the job has: ERR_FINGERPRINT names all that differs. */
+int prepared_compare(struct prepared *p, const struct job_setup *there, struct err *err);
 /* Fills forecast, and n_context where it was not given: the model's, or what the engine with these options holds here if that is less. So plan
  * and run agree on one machine; on another one, run tells when its memory does not hold a job's context. */
 int prepared_set_context(struct prepared *p, const struct engine_options *eo, struct err *err);
@@ -97,8 +97,13 @@ int prepared_finish(struct prepared *p, struct err *err);
 
 /* How fast the model is here with n_threads, as bench or earlier runs measured it: 1, 0 when nothing is known. */
 int prepared_speed(const struct prepared *p, int n_threads, struct speed *s);
-/* Plan the files' rows as a new job in dir, or in a plan that is begun, which is freed. files, n_threads >= 1; costs are those of this machine
- * (prepared_speed). faults: NULL, or as in struct plan_options. */
+/* The files' rows into a plan that was begun; costs are those of this machine (prepared_speed). spec gets the inputs, totals are filled in. Frees
+ * nothing. files, n_threads >= 1; faults: NULL, or as in struct plan_options. */
+int prepared_add_rows(struct prepared *p, struct job_plan *plan, const struct input_list *files, int n_threads, struct buf *faults,
+                      struct job_spec *spec, struct plan_totals *totals, struct err *err);
+/* Commit with this setup and spec's inputs and shards; frees the plan, as job_plan_commit, whose result it returns. */
+int prepared_commit(struct prepared *p, struct job_plan *plan, const struct job_spec *spec, struct err *err);
+/* Both, in a plan that is begun, which is freed, or as a new job in dir. */
 int prepared_plan_into(struct prepared *p, struct job_plan *plan, const struct input_list *files, int n_threads, struct buf *faults,
                        struct plan_totals *totals, struct err *err);
 int prepared_plan(struct prepared *p, const char *dir, const struct input_list *files, int n_threads, struct buf *faults,

@@ -120,7 +120,7 @@ void spec_write(const struct job_spec *s, struct buf *out)
 		add_member(out, "sha256", in->sha256);
 		buf_addf(out, "\"bytes\":%" PRId64 ",\"rows\":%" PRId64 "}", in->n_bytes, in->n_rows);
 	}
-	buf_adds(out, "]}");
+	buf_addf(out, "],\"n_shards\":%" PRId64 "}", s->n_shards);
 }
 
 static int get_string(yyjson_val *root, const char *name, char **out, struct err *err)
@@ -180,6 +180,7 @@ static int read_spec(yyjson_val *root, struct job_spec *s, struct err *err)
 		return err_set(err, ERR_FINGERPRINT, "the job's spec lacks math, kv_type, context or defaults");
 	json_write_canonical(&defaults, yyjson_obj_get(root, "defaults"));
 	u->defaults = buf_detach(&defaults);
+	s->n_shards = yyjson_get_sint(yyjson_obj_get(root, "n_shards"));
 	return read_inputs(yyjson_obj_get(root, "inputs"), &s->inputs, err);
 }
 
@@ -251,15 +252,10 @@ int setup_compare(const struct job_setup *there, const struct job_setup *asked, 
 	return conclude(&b, err);
 }
 
-int inputs_compare(const struct job_inputs *there, const struct job_inputs *asked, struct err *err)
+int inputs_are_same(const struct job_inputs *a, const struct job_inputs *b)
 {
-	struct buf b = {0};
-
-	if (there->n != asked->n)
-		differs(&b, "the job was planned from %zu input files, now there are %zu", there->n, asked->n);
-	for (size_t i = 0; i < there->n && i < asked->n && b.len < 600; i++)
-		if (strcmp(there->items[i].sha256, asked->items[i].sha256) != 0)
-			differs(&b, "the content of input %s differs (the job was planned from %s, %" PRId64 " bytes, sha256 %.12s)",
-			        asked->items[i].name, there->items[i].name, there->items[i].n_bytes, there->items[i].sha256);
-	return conclude(&b, err);
+	for (size_t i = 0; i < a->n && i < b->n; i++)
+		if (strcmp(a->items[i].sha256, b->items[i].sha256) != 0)
+			return 0;
+	return a->n == b->n;
 }

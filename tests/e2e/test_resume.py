@@ -180,7 +180,7 @@ def other_requests_are_refused():
         log = run("out", path, options=args, expect=65)
         assert word in log, f"{args} must be named: {log}"
     log = run("out", other, expect=65)
-    assert "other.jsonl" in log, log
+    assert '"r5"' in log and "--replan" in log, log
     for name, model in models():
         if model != TINY:
             log = run("out", path, model=model, expect=65)

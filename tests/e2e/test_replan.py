@@ -1,0 +1,253 @@
+#!/usr/bin/env python3
+"""A job whose input has grown, or that is to have other shards, or whose failed rows are to run once more, is planned again and keeps what is finished:
+its results are, byte for byte, those of a job that was so from the start."""
+import glob
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import time
+
+from e2e import PROGRAM, SEED, TINY, main, mixed_rows, models, read_bytes, run, run_args, same_outcome, test, tokenmill, write_rows
+
+FAKE = "fake:tokens=5-60"
+
+
+def fake_args(out, *inputs, engine=FAKE, options=()):
+    return ["run", "--engine", engine, "-o", out, "--publish-seconds", "0", *options, *inputs]
+
+
+def fake(out, *inputs, engine=FAKE, options=(), expect=0):
+    return tokenmill(*fake_args(out, *inputs, engine=engine, options=options), expect=expect)
+
+
+def prompts(n, first=0):
+    """Every seventh row has no custom_id, so it is named by its place; every 40th is at fault."""
+    rows = []
+    for i in range(first, first + n):
+        row = {"custom_id": f"r{i}", "prompt": f"Row {i}: tell something of {i * 7919 % 1000}", "max_tokens": 40}
+        if i % 7 == 3:
+            del row["custom_id"]
+        if i % 40 == 5:
+            row["max_tokens"] = "many"
+        rows.append(row)
+    return rows
+
+
+def segments(out):
+    return set(glob.glob(f"{out}/**/seg-000[1-9]-*.db", recursive=True))
+
+
+def stop_early(out, args, seconds=0.5):
+    """Some of the rows are finished, others have partial states, and the process has ended. Its log."""
+    before = segments(out)
+    process = subprocess.Popen([PROGRAM, *map(str, args)], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None and not segments(out) - before:
+        time.sleep(0.01)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGTERM)
+    log = process.communicate(timeout=60)[1].decode("utf-8", "replace")
+    assert process.returncode == 143, f"exit status {process.returncode}: {log}"
+    return log
+
+
+def begin(out, path, rate=6000):
+    stop_early(out, fake_args(out, path, engine=f"{FAKE},rate={rate},batch=16"))
+
+
+def generation(out):
+    return max([1] + [int(re.search(r"job-(\d+)\.json", f)[1]) for f in glob.glob(f"{out}/job-*.json")])
+
+
+def kept(log):
+    match = re.search(r"(\d+) finished rows kept", log)
+    assert match, log
+    return int(match[1])
+
+
+def rows_run(log):
+    match = re.search(r"(\d+) rows ok, (\d+) failed", log)
+    assert match, log
+    return int(match[1]) + int(match[2])
+
+
+def verified(out, reference, what):
+    tokenmill("verify", out)
+    same_outcome(reference, out, what)
+    x, y = ({k: v for k, v in json.load(open(f"{d}/usage.json", encoding="utf-8"))["tokens"].items() if k in ("prompt", "output", "reasoning")} for d in (reference, out))
+    assert x == y, f"{what}: {x} {y}"
+
+
+@test
+def grown_input():
+    half, whole = write_rows("half.jsonl", prompts(300)), write_rows("whole.jsonl", prompts(500))
+    fake("reference", whole)
+    begin("out", half)
+    log = fake("out", whole)
+    assert "200 rows more" in log and generation("out") == 2, log
+    assert kept(log) >= 30, log
+    n_bad = sum(i % 40 == 5 for i in range(500))
+    assert kept(log) + rows_run(log) == 500 - n_bad, log
+    verified("out", "reference", "half run, then grown")
+    log = fake("out", whole)
+    assert "finished already" in log and generation("out") == 2, log
+    log = tokenmill("run", "-o", "out")
+    assert "finished already" in log, log
+
+
+@test
+def with_a_model():
+    for name, model in models():
+        n = 300 if name == "tiny" else 10
+        rows = mixed_rows(2 * n, SEED + 3, max_tokens=32 if name == "tiny" else 16)
+        first, whole = write_rows(f"{name}-first.jsonl", rows[:n]), write_rows(f"{name}-whole.jsonl", rows)
+        run(f"{name}-reference", whole, model=model)
+        process = subprocess.Popen([PROGRAM, *map(str, run_args(f"{name}-out", first, model=model, options=["--publish-seconds", "0.02", "--threads", 1]))],
+                                   stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None and not glob.glob(f"{name}-out/shards/*/seg-*.db"):
+            time.sleep(0.002)
+        time.sleep(0.1)
+        process.kill()
+        process.wait()
+        log = run(f"{name}-out", whole, model=model)
+        assert f"{n} rows more" in log, log
+        verified(f"{name}-out", f"{name}-reference", name)
+
+
+@test
+def order_and_unfinished_rows_may_change():
+    rows = [r for r in prompts(300) if "custom_id" in r]
+    begin("out", write_rows("a.jsonl", rows))
+    finished = set()
+    for line in subprocess.run(["sh", "-c", "for f in out/shards/*/seg-*.db; do sqlite3 \"file:$f?immutable=1\" 'SELECT line FROM result'; done"],
+                               capture_output=True, check=True).stdout.splitlines():
+        finished.add(json.loads(line)["custom_id"])
+    assert 30 <= len(finished) < len(rows), len(finished)
+    for r in rows:
+        if r["custom_id"] not in finished and r["max_tokens"] == 40:
+            r["prompt"] += " Be short."
+    random.Random(SEED).shuffle(rows)
+    changed = write_rows("b.jsonl", rows)
+    fake("reference", changed)
+    log = fake("out", changed)
+    assert kept(log) == len(finished) and "as before" in log, log
+    verified("out", "reference", "reordered, and changed where nothing was finished")
+
+
+@test
+def finished_rows_are_not_dropped_unasked():
+    rows = prompts(100)
+    first = write_rows("a.jsonl", rows)
+    fake("out", first)
+    before = read_bytes("out/results.jsonl")
+    rows[8]["prompt"] = "something else"
+    changed = write_rows("b.jsonl", rows)
+    log = fake("out", changed, expect=65)
+    assert '"r8"' in log and "a.jsonl:9" in log and "--replan" in log, log
+    log = fake("out", write_rows("c.jsonl", prompts(99)), expect=65)
+    assert '"r99"' in log and "no longer" in log, log
+    assert generation("out") == 1 and read_bytes("out/results.jsonl") == before
+    fake("reference", changed)
+    log = fake("out", changed, options=["--replan"])
+    assert "1 dropped" in log and rows_run(log) == 1, log
+    verified("out", "reference", "a finished row was changed")
+    # What is not the input's is refused as before.
+    log = fake("out", changed, options=["--seed", 3, "--replan"], expect=65)
+    assert "--seed" in log, log
+
+
+@test
+def other_shards():
+    path = write_rows("a.jsonl", prompts(400))
+    fake("reference", path)
+    begin("out", path, rate=3000)
+    for n in (40, 3, 1):
+        args = ["run", "-o", "out", "--shards", n, "--publish-seconds", "0", "--engine", f"{FAKE},rate=3000,batch=8"]
+        log = stop_early("out", args, 0.2)
+        assert kept(log) >= 15 and f"in {n} shards" in log, log
+        again = generation("out")
+        log = stop_early("out", args, 0.1)
+        assert generation("out") == again and "planned again" not in log, log
+    tokenmill("run", "-o", "out")
+    verified("out", "reference", "other shards")
+
+
+@test
+def standard_input():
+    half, whole = write_rows("half.jsonl", prompts(100)), write_rows("whole.jsonl", prompts(200))
+    fake("reference", whole)
+    for path, n in ((half, 1), (half, 1), (whole, 2), (whole, 2)):
+        with open(path, "rb") as f:
+            tokenmill(*fake_args("out", "-"), stdin=f)
+        assert generation("out") == n
+    verified("out", "reference", "from standard input")
+
+
+@test
+def several_with_one_wish():
+    half, whole = write_rows("half.jsonl", prompts(300)), write_rows("whole.jsonl", prompts(600))
+    fake("reference", whole)
+    for k in range(4):
+        out = f"out-{k}"
+        begin(out, half)
+        processes = [subprocess.Popen([PROGRAM, *map(str, fake_args(out, whole, options=["--shards", 12]))], stdin=subprocess.DEVNULL,
+                                      stderr=open(f"log-{k}-{i}", "wb"), env={**os.environ, "JOB_COMPLETION_INDEX": str(i)}) for i in range(4)]
+        logs = []
+        for i, p in enumerate(processes):
+            status = p.wait(timeout=300)
+            logs.append(open(f"log-{k}-{i}", encoding="utf-8", errors="replace").read())
+            assert status == 0, f"exit status {status}: {logs[-1]}"
+        assert generation(out) == 2, logs
+        fake(out, whole)
+        verified(out, "reference", f"four at once, round {k}")
+
+
+@test
+def old_workers_stop():
+    """A worker of the plan that was replaced ends with 75 at its next publish, and nothing is lost."""
+    half, whole = write_rows("half.jsonl", prompts(300)), write_rows("whole.jsonl", prompts(400))
+    fake("reference", whole)
+    slow = subprocess.Popen([PROGRAM, *map(str, fake_args("out", half, engine=f"{FAKE},rate=300,batch=4", options=["--publish-seconds", "0.1"]))],
+                            stdin=subprocess.DEVNULL, stderr=open("log", "wb"))
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not glob.glob("out/shards/*/seg-*.db"):
+        time.sleep(0.01)
+    fake("out", whole)
+    status = slow.wait(timeout=60)
+    assert status == 75, f"exit status {status}: " + open("log", encoding="utf-8").read()
+    verified("out", "reference", "with a worker of the old plan")
+
+
+@test
+def retry_failed():
+    path = write_rows("a.jsonl", prompts(200))
+    engine = "fake:tokens=5-20,fail=0.1"
+    fake("out", path, engine=engine)
+    fake("reference", path, engine=engine)
+    errors = [json.loads(line) for line in read_bytes("out/errors.jsonl").splitlines()]
+    codes = [e["response"]["body"]["error"]["code"] for e in errors]
+    n_failed = codes.count("engine_error")
+    n_bad = len(codes) - n_failed
+    assert n_failed > 3 and n_bad == 5, codes
+    log = tokenmill("retry-failed", "out", "--code", "poison_row")
+    assert "nothing to run again" in log and f"{n_failed} rows failed with other errors" in log and generation("out") == 1, log
+    log = tokenmill("retry-failed", "out", "--code", "poison_row,engine_error")
+    assert f"{n_failed} rows run again" in log and f"{n_bad} rows are at fault" in log and generation("out") == 2, log
+    log = tokenmill("retry-failed", "out")
+    assert "nothing to run again" in log and generation("out") == 2, log
+    log = tokenmill("run", "-o", "out")
+    assert rows_run(log) == n_failed, log
+    verified("out", "reference", "failed rows run again")
+    fake("fine", path)
+    log = tokenmill("retry-failed", "fine")
+    assert "no row has failed" in log and f"{n_bad} rows are at fault" in log and generation("fine") == 1, log
+    tokenmill("retry-failed", "nothing", expect=1)
+    tokenmill("retry-failed", "out", "--code", "", expect=1)
+
+
+if __name__ == "__main__":
+    main()
