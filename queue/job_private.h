@@ -213,7 +213,7 @@ struct ledger {
 	struct committed_record next;
 	struct buf made; /* a line made here */
 	int rc, used_next; /* rc: 1 while next holds the next record */
-	struct sha256 *root;
+	struct root_hash *root; /* NULL without lines */
 };
 int ledger_open(struct ledger *l, struct job *j, const char *spill_path, const struct ledger_rules *rules, struct err *err);
 void ledger_close(struct ledger *l);

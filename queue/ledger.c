@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "queue/job_private.h"
+#include "queue/root_hash.h"
 
 /* ---- the plan in input order ---- */
 
@@ -53,8 +54,8 @@ void plan_cursor_close(struct plan_cursor *c)
 int ledger_open(struct ledger *l, struct job *j, const char *spill_path, const struct ledger_rules *rules, struct err *err)
 {
 	*l = (struct ledger){.job = j, .rules = *rules};
-	if (!rules->read.without_lines)
-		l->root = sha256_new();
+	if (!rules->read.without_lines && !(l->root = root_hash_new(err)))
+		return -1;
 	l->shards = xcalloc((size_t)j->n_shards + 1, sizeof(*l->shards));
 	l->plan_db = job_plan_db(j, err);
 	l->committed = l->plan_db ? committed_open(j, spill_path, &rules->read, err) : NULL;
@@ -67,25 +68,12 @@ int ledger_open(struct ledger *l, struct job *j, const char *spill_path, const s
 
 void ledger_close(struct ledger *l)
 {
-	char hex[SHA256_HEX_BYTES];
-
-	if (l->root)
-		sha256_finish(l->root, hex);
+	root_hash_free(l->root);
 	committed_close(l->committed);
 	plan_cursor_close(&l->plan);
 	buf_release(&l->made);
 	free(l->shards);
 	*l = (struct ledger){0};
-}
-
-static void add_root(struct ledger *l)
-{
-	unsigned char hash[32], kind = (unsigned char)(l->is_error != 0);
-
-	sha256_bytes(l->line, l->n_line, hash);
-	sha256_add(l->root, l->plan.hash, 32);
-	sha256_add(l->root, &kind, 1);
-	sha256_add(l->root, hash, 32);
 }
 
 int ledger_fail(const struct ledger *l, struct err *err, enum err_code code, const char *what)
@@ -211,12 +199,12 @@ int ledger_next(struct ledger *l, struct err *err)
 	l->n_failed += l->is_error != 0;
 	l->n_closed += l->status == LEDGER_CLOSED;
 	if (l->root)
-		add_root(l);
+		root_hash_add(l->root, l->plan.hash, l->is_error, l->line, l->n_line);
 	return 1;
 }
 
 void ledger_root(struct ledger *l, char hex[SHA256_HEX_BYTES])
 {
-	sha256_finish(l->root, hex);
+	root_hash_finish(l->root, hex);
 	l->root = NULL;
 }
