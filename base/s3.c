@@ -74,7 +74,7 @@ int s3_head(struct s3 *s, const char *bucket, const char *key, struct s3_object 
 {
 	struct s3_call call = {.operation = "HeadObject", .method = "HEAD", .bucket = bucket, .key = key};
 	struct s3_reply reply = {0};
-	enum s3_verdict verdict = s3_request(s, &call, &reply, NULL, err);
+	enum s3_verdict verdict = s3_request(s, &call, &reply, err);
 	int rc = verdict == S3_DONE ? 1 : verdict == S3_ABSENT ? 0 : -1;
 
 	if (rc == 1)
@@ -309,7 +309,7 @@ static int put(struct s3 *s, const char *bucket, const char *key, const void *da
 
 	if (only_new)
 		call.fields[call.n_fields++] = (struct http_field){"if-none-match", "*"};
-	verdict = s3_request(s, &call, &reply, NULL, err);
+	verdict = s3_request(s, &call, &reply, err);
 	rc = verdict == S3_DONE ? 1 : verdict == S3_UNMET && only_new ? 0 : s3_complain(s, &call, &reply, err);
 	s3_reply_release(&reply);
 	return rc;
@@ -329,7 +329,7 @@ int s3_remove(struct s3 *s, const char *bucket, const char *key, struct err *err
 {
 	struct s3_call call = {.operation = "DeleteObject", .method = "DELETE", .bucket = bucket, .key = key};
 	struct s3_reply reply = {0};
-	enum s3_verdict verdict = s3_request(s, &call, &reply, NULL, err);
+	enum s3_verdict verdict = s3_request(s, &call, &reply, err);
 	int rc = verdict == S3_DONE || verdict == S3_ABSENT ? 0 : s3_complain(s, &call, &reply, err);
 
 	s3_reply_release(&reply);

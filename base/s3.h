@@ -17,6 +17,8 @@
  * of what is sent is signed). A download goes on where it broke, if the object is still the same (ETag). So an operation may
  * have been done and its reply lost; here it says which of them can tell a stranger's work from their own.
  *
+ * Permissions that all of it takes: s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload, s3:ListBucket.
+ *
  * Failures are ERR_STORAGE (a bad URL or configuration: ERR_USAGE) with operation, bucket and key, HTTP status, S3's code and
  * message. A bucket that is not there is a failure; an object that is not there is an answer. No two threads share a struct s3.
  */

@@ -289,7 +289,7 @@ enum s3_verdict s3_try(struct s3 *s, const struct s3_call *call, struct s3_reply
 	return try_once(s, call, sha256, reply, err);
 }
 
-enum s3_verdict s3_request(struct s3 *s, const struct s3_call *call, struct s3_reply *reply, int *tries, struct err *err)
+enum s3_verdict s3_request(struct s3 *s, const struct s3_call *call, struct s3_reply *reply, struct err *err)
 {
 	char sha256[SHA256_HEX_BYTES];
 	struct s3_retry retry = {0};
@@ -298,8 +298,6 @@ enum s3_verdict s3_request(struct s3 *s, const struct s3_call *call, struct s3_r
 	for (;;) {
 		enum s3_verdict verdict = try_once(s, call, sha256, reply, err);
 
-		if (tries)
-			*tries = retry.n_failures + 1;
 		if (verdict != S3_AGAIN)
 			return verdict;
 		if (!s3_retry_wait(&retry)) {
@@ -327,7 +325,7 @@ int s3_complain(const struct s3 *s, const struct s3_call *call, const struct s3_
 	if (h->reason[0])
 		buf_addf(&what, "%s%s", what.len ? ": " : "", h->reason);
 	else if (h->status == 403 && !reply->code[0])
-		buf_adds(&what, " (access denied)");
+		buf_adds(&what, " (access denied; also said of an object that is not there, to who may not s3:ListBucket)");
 	else if ((h->status == 301 || h->status == 307) && !reply->code[0])
 		buf_adds(&what, " (the bucket is in another region: set AWS_REGION)");
 	err_set(err, ERR_STORAGE, "%s %s: %s", call->operation, at.data, buf_str(&what));

@@ -123,7 +123,7 @@ int s3_list(struct s3 *s, const char *bucket, const char *prefix, const char *de
 			call.query[call.n_query++] = (struct http_field){"delimiter", delimiter};
 		if (token)
 			call.query[call.n_query++] = (struct http_field){"continuation-token", token};
-		verdict = s3_request(s, &call, &reply, NULL, err);
+		verdict = s3_request(s, &call, &reply, err);
 		if (verdict != S3_DONE) {
 			rc = s3_complain(s, &call, &reply, err);
 			break;

@@ -81,8 +81,8 @@ int s3_retry_wait(struct s3_retry *r); /* pauses: 1, or 0: give up */
 
 /* One exchange. Never S3_REFUSED without *err. */
 enum s3_verdict s3_try(struct s3 *s, const struct s3_call *call, struct s3_reply *reply, struct err *err);
-/* Until the verdict is another than S3_AGAIN or time is up: then S3_REFUSED and *err. tries (may be NULL): how many there were. */
-enum s3_verdict s3_request(struct s3 *s, const struct s3_call *call, struct s3_reply *reply, int *tries, struct err *err);
+/* Until the verdict is another than S3_AGAIN or time is up: then S3_REFUSED and *err. */
+enum s3_verdict s3_request(struct s3 *s, const struct s3_call *call, struct s3_reply *reply, struct err *err);
 /* Set *err from what came. Returns -1. */
 int s3_complain(const struct s3 *s, const struct s3_call *call, const struct s3_reply *reply, struct err *err);
 

@@ -64,7 +64,7 @@ static int upload_create(struct upload *u, struct err *err)
 	struct s3_reply reply = {0};
 	int rc = 0;
 
-	if (s3_request(u->s, &call, &reply, NULL, err) != S3_DONE)
+	if (s3_request(u->s, &call, &reply, err) != S3_DONE)
 		rc = s3_complain(u->s, &call, &reply, err);
 	else if (xml_each_leaf(buf_str(&reply.http.body), reply.http.body.len, on_created, u, err) < 0)
 		rc = err_context(err, "CreateMultipartUpload s3://%s/%s", u->bucket, u->key);
@@ -90,7 +90,7 @@ static int upload_part(struct upload *u, int number, struct err *err)
 	int rc = 0;
 
 	snprintf(text, sizeof(text), "%d", number);
-	if (s3_request(u->s, &call, &reply, NULL, err) != S3_DONE) {
+	if (s3_request(u->s, &call, &reply, err) != S3_DONE) {
 		rc = s3_complain(u->s, &call, &reply, err);
 	} else if (!http_reply_field(&reply.http, "etag", etag, sizeof(etag)) || !*etag || strpbrk(etag, "<>&")) {
 		rc = err_set(err, ERR_STORAGE, "UploadPart s3://%s/%s: the reply has no ETag that can be used", u->bucket, u->key);
@@ -106,7 +106,7 @@ static int object_is_ours(struct upload *u, struct err *err)
 {
 	struct s3_call call = {.operation = "HeadObject", .method = "HEAD", .bucket = u->bucket, .key = u->key};
 	struct s3_reply reply = {0};
-	enum s3_verdict verdict = s3_request(u->s, &call, &reply, NULL, err);
+	enum s3_verdict verdict = s3_request(u->s, &call, &reply, err);
 	char mark[S3_RANDOM_BYTES + 1];
 	int rc = 0;
 
@@ -132,15 +132,16 @@ static int upload_complete(struct upload *u, struct err *err)
 	                       .n_query = 1};
 	struct s3_reply reply = {0};
 	struct err failure = {0};
-	int tries = 0, rc;
+	int rc;
 
 	buf_adds(&list, "<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
 	for (int i = 0; i < u->n_parts; i++)
 		buf_addf(&list, "<Part><PartNumber>%d</PartNumber><ETag>%s</ETag></Part>", i + 1, u->etags[i]);
 	buf_adds(&list, "</CompleteMultipartUpload>");
 	body = (struct http_source){.data = list.data, .n_bytes = (int64_t)list.len};
-	rc = s3_request(u->s, &call, &reply, &tries, &failure) == S3_DONE ? 1 : s3_complain(u->s, &call, &reply, &failure);
-	if (rc < 0 && tries > 1 && reply.http.status == 404)
+	rc = s3_request(u->s, &call, &reply, &failure) == S3_DONE ? 1 : s3_complain(u->s, &call, &reply, &failure);
+	/* Also at the first try: libcurl sends a request again by itself when a kept connection ends without a reply. */
+	if (rc < 0 && reply.http.status == 404)
 		rc = object_is_ours(u, err);
 	else if (rc < 0)
 		err_set(err, failure.code, "%s", failure.msg);
@@ -160,7 +161,7 @@ static void upload_abort(struct upload *u)
 	struct s3_reply reply = {0};
 	struct err ignored = {0};
 
-	s3_request(u->s, &call, &reply, NULL, &ignored);
+	s3_request(u->s, &call, &reply, &ignored);
 	s3_reply_release(&reply);
 }
 
@@ -209,7 +210,7 @@ static int put_whole(struct s3 *s, const char *bucket, const char *key, int fd, 
 	struct http_source body = {.fd = fd, .n_bytes = n_bytes};
 	struct s3_call call = {.operation = "PutObject", .method = "PUT", .bucket = bucket, .key = key, .body = &body};
 	struct s3_reply reply = {0};
-	int rc = s3_request(s, &call, &reply, NULL, err) == S3_DONE ? 0 : s3_complain(s, &call, &reply, err);
+	int rc = s3_request(s, &call, &reply, err) == S3_DONE ? 0 : s3_complain(s, &call, &reply, err);
 
 	s3_reply_release(&reply);
 	return rc;
