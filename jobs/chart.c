@@ -67,7 +67,9 @@ static void add_begin(struct buf *out, const struct chart *c)
 	if (c->n_series > 1) {
 		buf_adds(out, "<ul class=\"legend\">");
 		for (size_t s = 0; s < c->n_series; s++) {
-			buf_addf(out, "<li><svg viewBox=\"0 0 10 10\" aria-hidden=\"true\"><rect class=\"s%d\" width=\"10\" height=\"10\" rx=\"2\"/></svg><bdi>",
+			buf_addf(out,
+			         "<li><svg viewBox=\"0 0 10 10\" aria-hidden=\"true\"><rect class=\"s%d\" width=\"10\" height=\"10\" "
+			         "rx=\"2\"/></svg><bdi>",
 			         colour(c, s));
 			html_add_text(out, c->series[s]);
 			buf_adds(out, "</bdi></li>");
@@ -87,7 +89,9 @@ static void add_svg(struct buf *out, const struct chart *c, int height)
 
 static void add_end(struct buf *out, const struct chart *c)
 {
-	buf_adds(out, "</svg>\n<details><summary>Numbers</summary><div class=\"scroll\"><table><thead><tr><th class=\"t\" scope=\"col\">");
+	buf_adds(
+	    out,
+	    "</svg>\n<details><summary>Numbers</summary><div class=\"scroll\"><table><thead><tr><th class=\"t\" scope=\"col\">");
 	html_add_text(out, c->x_name);
 	buf_adds(out, "</th>");
 	for (size_t s = 0; s < c->n_series; s++) {
@@ -112,7 +116,8 @@ static void add_end(struct buf *out, const struct chart *c)
 
 static void add_bar(struct buf *out, const struct chart *c, size_t s, size_t p, double x, double y, double w, double h)
 {
-	buf_addf(out, "<rect class=\"bar s%d\" x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\"><title>", colour(c, s), x, y, w, h);
+	buf_addf(out, "<rect class=\"bar s%d\" x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\"><title>", colour(c, s), x, y, w,
+	         h);
 	html_add_text(out, c->labels[p]);
 	if (c->n_series > 1) {
 		buf_adds(out, ", ");
@@ -126,7 +131,8 @@ static void add_bar(struct buf *out, const struct chart *c, size_t s, size_t p, 
 void chart_columns(struct buf *out, const struct chart *c)
 {
 	double max = largest(c), step = max > 0 ? nice_step(max) : 1, top = max > 0 ? ceil(max / step - 1e-9) * step : 1;
-	double plot_w = WIDTH - LEFT - RIGHT, plot_h = HEIGHT - TOP - BOTTOM, slot = plot_w / (double)(c->n_points ? c->n_points : 1);
+	double plot_w = WIDTH - LEFT - RIGHT, plot_h = HEIGHT - TOP - BOTTOM,
+	       slot = plot_w / (double)(c->n_points ? c->n_points : 1);
 	double bar = slot * 0.8 < 64 ? slot * 0.8 : 64;
 	size_t every = (c->n_points + 6) / 7;
 
@@ -135,8 +141,10 @@ void chart_columns(struct buf *out, const struct chart *c)
 	for (int i = 0; i * step <= top * (1 + 1e-9); i++) {
 		double y = TOP + plot_h * (1 - i * step / top);
 
-		buf_addf(out, "<line class=\"%s\" x1=\"%d\" x2=\"%d\" y1=\"%.2f\" y2=\"%.2f\"/><text x=\"%d\" y=\"%.2f\" text-anchor=\"end\">",
-		         i ? "grid" : "axis", LEFT, WIDTH - RIGHT, y, y, LEFT - 6, y + 4);
+		buf_addf(
+		    out,
+		    "<line class=\"%s\" x1=\"%d\" x2=\"%d\" y1=\"%.2f\" y2=\"%.2f\"/><text x=\"%d\" y=\"%.2f\" text-anchor=\"end\">",
+		    i ? "grid" : "axis", LEFT, WIDTH - RIGHT, y, y, LEFT - 6, y + 4);
 		chart_add_number(out, i * step);
 		buf_adds(out, "</text>\n");
 	}

@@ -1,5 +1,5 @@
-/* chart.h: stacked columns and rows of bars as SVG within a figure, with a legend, the numbers as a table for those who cannot see them, and a
- * title on each bar. Texts may be anything. */
+/* chart.h: stacked columns and rows of bars as SVG within a figure, with a legend, the numbers as a table for those who cannot
+ * see them, and a title on each bar. Texts may be anything. */
 #ifndef TOKENMILL_JOBS_CHART_H
 #define TOKENMILL_JOBS_CHART_H
 
@@ -10,8 +10,8 @@
 #define CHART_MAX_SERIES 8 /* colours */
 
 struct chart {
-	const char *title, *note; /* caption, and what is shown in which unit */
-	const char *x_name;       /* heading of the labels' column */
+	const char *title, *note;  /* caption, and what is shown in which unit */
+	const char *x_name;        /* heading of the labels' column */
 	const char *const *labels; /* [n_points] */
 	size_t n_points;
 	const char *const *series; /* [n_series]; no legend for one */

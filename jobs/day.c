@@ -1,5 +1,5 @@
-/* day.c: the civil calendar by arithmetic (H. Hinnant, "chrono-Compatible Low-Level Date Algorithms"): years begin in March, so that the
- * leap day is a year's last. */
+/* day.c: the civil calendar by arithmetic (H. Hinnant, "chrono-Compatible Low-Level Date Algorithms"): years begin in March, so
+ * that the leap day is a year's last. */
 #include "jobs/day.h"
 
 #include <ctype.h>
@@ -20,7 +20,8 @@ static void date_of(int64_t day, int *y, int *m, int *d)
 {
 	int64_t z = day + 719468, era = z / 146097, day_of_era = z - era * 146097;
 	int64_t year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
-	int64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100), month = (5 * day_of_year + 2) / 153;
+	int64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100),
+	        month = (5 * day_of_year + 2) / 153;
 
 	*d = (int)(day_of_year - (153 * month + 2) / 5 + 1);
 	*m = (int)(month < 10 ? month + 3 : month - 9);

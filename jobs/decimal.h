@@ -1,10 +1,10 @@
-/* decimal.h: money without rounding. An amount is an integer number of attos (1e-18 of the sheet's currency) in 128 bits: a price has at
- * most eight decimals and stands for a million tokens, a discount at most four, so that tokens times price less discount is a whole number
- * of attos and sums of any grouping agree to the last digit. Only a division rounds: that of an hour by node time, once for each attempt
- * and day, and that of prices per million, which nothing sums.
+/* decimal.h: money without rounding. An amount is an integer number of attos (1e-18 of the sheet's currency) in 128 bits: a
+ * price has at most eight decimals and stands for a million tokens, a discount at most four, so that tokens times price less
+ * discount is a whole number of attos and sums of any grouping agree to the last digit. Only a division rounds: that of an hour
+ * by node time, once for each attempt and day, and that of prices per million, which nothing sums.
  *
- * Limits keep products and sums inside 127 bits: prices up to a million, counts below 2^63; decimal_add says when a sum would not fit.
- * Pure functions, any thread. */
+ * Limits keep products and sums inside 127 bits: prices up to a million, counts below 2^63; decimal_add says when a sum would
+ * not fit. Pure functions, any thread. */
 #ifndef TOKENMILL_JOBS_DECIMAL_H
 #define TOKENMILL_JOBS_DECIMAL_H
 

@@ -8,12 +8,13 @@
 #include "jobs/day.h"
 
 const char *const count_names[N_COUNTS] = {
-    "requests_ok",     "requests_failed", "input_tokens", "cached_input_tokens", "output_tokens",   "reasoning_tokens",
-    "recomputed_tokens", "useful_tokens", "wasted_tokens", "node_seconds",       "load_seconds",    "busy_seconds",
-    "publish_seconds", "idle_seconds",    "killed_seconds", "gpu_seconds",
+    "requests_ok",       "requests_failed", "input_tokens",   "cached_input_tokens", "output_tokens", "reasoning_tokens",
+    "recomputed_tokens", "useful_tokens",   "wasted_tokens",  "node_seconds",        "load_seconds",  "busy_seconds",
+    "publish_seconds",   "idle_seconds",    "killed_seconds", "gpu_seconds",
 };
 const char *const money_names[N_MONEY] = {
-    "list_input", "list_cached_input", "list_output", "list_reasoning", "list_cost", "billed_cost", "cache_saving", "actual_cost", "killed_cost",
+    "list_input",  "list_cached_input", "list_output", "list_reasoning", "list_cost",
+    "billed_cost", "cache_saving",      "actual_cost", "killed_cost",
 };
 
 static enum dimension_kind kind_of(const char *name)
@@ -22,7 +23,7 @@ static enum dimension_kind kind_of(const char *name)
 		const char *name;
 		enum dimension_kind kind;
 	} known[] = {{"tenant", DIMENSION_TAG}, {"project", DIMENSION_TAG}, {"user", DIMENSION_TAG}, {"model", DIMENSION_MODEL},
-	             {"job", DIMENSION_JOB}, {"node", DIMENSION_NODE}, {"day", DIMENSION_DAY}};
+	             {"job", DIMENSION_JOB},    {"node", DIMENSION_NODE},   {"day", DIMENSION_DAY}};
 
 	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
 		if (strcmp(known[i].name, name) == 0)
@@ -139,8 +140,9 @@ int groups_add(struct groups *g, const struct group_facts *f, const struct measu
 	char day[DAY_TEXT_BYTES];
 	struct group *e;
 	size_t at;
+	int n = g->by.n;
 
-	for (int i = 0; i < g->by.n; i++) {
+	for (int i = 0; i < n; i++) {
 		switch (g->by.list[i].kind) {
 		case DIMENSION_TAG:
 			values[i] = group_facts_tag(f, dimension_tag(&g->by.list[i]));
@@ -169,7 +171,7 @@ int groups_add(struct groups *g, const struct group_facts *f, const struct measu
 		MEM_GROW(g->list, g->cap, g->n + 1);
 		e = arena_alloc(&g->arena, sizeof(*e));
 		*e = (struct group){0};
-		for (int i = 0; i < g->by.n; i++)
+		for (int i = 0; i < n; i++)
 			e->values[i] = arena_strdup(&g->arena, values[i], strlen(values[i]));
 		g->list[g->n++] = e;
 		g->slots[at] = g->n;

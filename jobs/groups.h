@@ -1,8 +1,9 @@
-/* groups.h: measures by any combination of dimensions (--by tenant,project,day,tag:team): a table that grows with the number of groups
- * and with nothing else.
+/* groups.h: measures by any combination of dimensions (--by tenant,project,day,tag:team): a table that grows with the number of
+ * groups and with nothing else.
  *
- * A group's values are texts, one for each dimension, "" where a row has none; a day's is "2026-01-31". Tags of the row override those of the job;
- * tenant, project and user are tags of that name. Texts are valid UTF-8 without NUL bytes. Not thread-safe. */
+ * A group's values are texts, one for each dimension, "" where a row has none; a day's is "2026-01-31". Tags of the row
+ * override those of the job; tenant, project and user are tags of that name. Texts are valid UTF-8 without NUL bytes. Not
+ * thread-safe. */
 #ifndef TOKENMILL_JOBS_GROUPS_H
 #define TOKENMILL_JOBS_GROUPS_H
 
@@ -35,9 +36,9 @@ struct dimensions {
 };
 /* "tenant,day,tag:team"; "" for none. ERR_USAGE. */
 int dimensions_parse(const char *text, struct dimensions *out, struct err *err);
-int dimensions_find(const struct dimensions *d, const char *name); /* position, -1: none */
+int dimensions_find(const struct dimensions *d, const char *name);           /* position, -1: none */
 int dimensions_add(struct dimensions *d, const char *name, struct err *err); /* unless it is there */
-const char *dimension_tag(const struct dimension *d); /* the tag's name */
+const char *dimension_tag(const struct dimension *d);                        /* the tag's name */
 
 /* What rows have in common that fall into one group. */
 struct group_facts {

@@ -17,7 +17,7 @@ struct attempt_time {
 	int is_killed;
 };
 
-void ledger_free_pools(struct ledger *l)
+void ledger_free_pools(struct ledger_reader *l)
 {
 	for (size_t i = 0; i < l->pools.n; i++)
 		free(l->pools.list[i].node);
@@ -46,14 +46,14 @@ static size_t pool_position(const struct pools *ps, int64_t day, const char *nod
 	return lo;
 }
 
-struct pool *ledger_find_pool(struct ledger *l, int64_t day, const char *node)
+struct pool *ledger_find_pool(struct ledger_reader *l, int64_t day, const char *node)
 {
 	size_t at = pool_position(&l->pools, day, node);
 
 	return at < l->pools.n && compare(&l->pools.list[at], day, node) == 0 ? &l->pools.list[at] : NULL;
 }
 
-static struct pool *get_pool(struct ledger *l, int64_t day, const char *node)
+static struct pool *get_pool(struct ledger_reader *l, int64_t day, const char *node)
 {
 	struct pools *ps = &l->pools;
 	size_t at = pool_position(ps, day, node);
@@ -68,7 +68,8 @@ static struct pool *get_pool(struct ledger *l, int64_t day, const char *node)
 }
 
 /* One day's part of an attempt. */
-static int add_day(struct ledger *l, const struct attempt_time *a, int64_t day, const int64_t part_ms[N_PARTS], struct err *err)
+static int add_day(struct ledger_reader *l, const struct attempt_time *a, int64_t day, const int64_t part_ms[N_PARTS],
+                   struct err *err)
 {
 	struct pool *p = get_pool(l, day, a->node);
 	struct measure m = {0};
@@ -85,8 +86,10 @@ static int add_day(struct ledger *l, const struct attempt_time *a, int64_t day, 
 			m.money[MONEY_ACTUAL] = node_price_cost(&price, m.count[COUNT_NODE_MS]);
 		} else if (m.count[COUNT_NODE_MS] > 0) {
 			day_format(day, text);
-			return err_set(err, ERR_INPUT, "%s: attempt %s ran on node type '%s' on %s, for which the price sheet has no price (an entry "
-			               "`node: \"*\"` is the default)", l->d.name, a->id, a->node, text);
+			return err_set(err, ERR_INPUT,
+			               "%s: attempt %s ran on node type '%s' on %s, for which the price sheet has no price (an entry "
+			               "`node: \"*\"` is the default)",
+			               l->d.name, a->id, a->node, text);
 		}
 	}
 	if (a->is_killed) {
@@ -99,7 +102,7 @@ static int add_day(struct ledger *l, const struct attempt_time *a, int64_t day, 
 }
 
 /* Each part is cut at midnights in proportion to the time elapsed, cumulatively, so that the days add up to the whole. */
-static int add_attempt(struct ledger *l, const struct attempt_time *a, struct err *err)
+static int add_attempt(struct ledger_reader *l, const struct attempt_time *a, struct err *err)
 {
 	int64_t given[N_PARTS] = {0}, elapsed = 0;
 
@@ -119,7 +122,7 @@ static int add_attempt(struct ledger *l, const struct attempt_time *a, struct er
 	return 0;
 }
 
-static int read_ms(const struct ledger *l, sqlite3_stmt *s, int column, const char *id, int64_t *out, struct err *err)
+static int read_ms(const struct ledger_reader *l, sqlite3_stmt *s, int column, const char *id, int64_t *out, struct err *err)
 {
 	double v = sqlite3_column_double(s, column);
 
@@ -129,13 +132,15 @@ static int read_ms(const struct ledger *l, sqlite3_stmt *s, int column, const ch
 	return 0;
 }
 
-int ledger_read_attempts(struct ledger *l, struct err *err)
+int ledger_read_attempts(struct ledger_reader *l, struct err *err)
 {
 	/* Killed: it never ended, and someone else claimed one of its shards after it. */
-	sqlite3_stmt *s = database_prepare(&l->d,
+	sqlite3_stmt *s = database_prepare(
+	    &l->d,
 	    "SELECT id, node_type, started_unix_ms, updated_unix_ms, wall_s, load_s, busy_s, publish_s,"
 	    " state = 1 AND EXISTS(SELECT 1 FROM claim k, claim later WHERE k.attempt = attempt.id AND later.shard = k.shard"
-	    " AND later.epoch > k.epoch) FROM attempt ORDER BY id", err);
+	    " AND later.epoch > k.epoch) FROM attempt ORDER BY id",
+	    err);
 	struct ledger_job *j = l->job;
 	int r = s ? 0 : -1, n_types = 0;
 	struct attempt_time a;
@@ -143,7 +148,10 @@ int ledger_read_attempts(struct ledger *l, struct err *err)
 
 	l->only_node = xstrdup("");
 	while (r == 0 && (r = database_step(&l->d, s, err)) == 1) {
-		a = (struct attempt_time){.id = ledger_text(l, s, 0, err), .node = ledger_text(l, s, 1, err), .start_ms = sqlite3_column_int64(s, 2), .is_killed = sqlite3_column_int(s, 8)};
+		a = (struct attempt_time){.id = ledger_text(l, s, 0, err),
+		                          .node = ledger_text(l, s, 1, err),
+		                          .start_ms = sqlite3_column_int64(s, 2),
+		                          .is_killed = sqlite3_column_int(s, 8)};
 		updated = sqlite3_column_int64(s, 3);
 		r = -1;
 		if (!a.id || !a.node)
@@ -179,7 +187,7 @@ int ledger_read_attempts(struct ledger *l, struct err *err)
 	return r;
 }
 
-int ledger_place_waste(struct ledger *l, int64_t wasted_tokens, struct err *err)
+int ledger_place_waste(struct ledger_reader *l, int64_t wasted_tokens, struct err *err)
 {
 	struct pools *ps = &l->pools;
 	enum count_kind by = COUNT_KILLED_MS;

@@ -1,5 +1,5 @@
-/* ledger_private.h: a ledger while it is read. ledger_read.c opens it, checks rows and shards and walks the cells; ledger_pools.c has
- * node time and its sharing out. */
+/* ledger_private.h: a ledger while it is read (struct ledger is queue's, which writes one). ledger_read.c opens it, checks rows
+ * and shards and walks the cells; ledger_pools.c has node time and its sharing out. */
 #ifndef TOKENMILL_JOBS_LEDGER_PRIVATE_H
 #define TOKENMILL_JOBS_LEDGER_PRIVATE_H
 
@@ -27,7 +27,7 @@ struct pools {
 	struct weights sum, so_far; /* of all cells of the job */
 };
 
-struct ledger {
+struct ledger_reader {
 	struct database d;
 	const struct ledger_options *o;
 	struct ledger_job *job;
@@ -40,14 +40,14 @@ struct ledger {
 };
 
 /* A column that must be text: UTF-8 without NUL bytes, borrowed until the next step; NULL and *err. */
-const char *ledger_text(const struct ledger *l, sqlite3_stmt *s, int column, struct err *err);
+const char *ledger_text(const struct ledger_reader *l, sqlite3_stmt *s, int column, struct err *err);
 
 /* From table attempt: pools, with their price; job's times. */
-int ledger_read_attempts(struct ledger *l, struct err *err);
-void ledger_free_pools(struct ledger *l);
-struct pool *ledger_find_pool(struct ledger *l, int64_t day, const char *node); /* NULL: none */
+int ledger_read_attempts(struct ledger_reader *l, struct err *err);
+void ledger_free_pools(struct ledger_reader *l);
+struct pool *ledger_find_pool(struct ledger_reader *l, int64_t day, const char *node); /* NULL: none */
 /* Waste of the whole job onto pools, in proportion to time that was killed, else to node time. */
-int ledger_place_waste(struct ledger *l, int64_t wasted_tokens, struct err *err);
+int ledger_place_waste(struct ledger_reader *l, int64_t wasted_tokens, struct err *err);
 
 int weights_add(struct weights *a, const struct weights *b); /* -1: too large */
 /* What the cell with weight w gets of the pool; so_far includes it. */

@@ -10,12 +10,12 @@
 #include "jobs/ledger_private.h"
 #include "queue/schema.h"
 
-static int damaged(const struct ledger *l, struct err *err, const char *what)
+static int damaged(const struct ledger_reader *l, struct err *err, const char *what)
 {
 	return err_set(err, ERR_STORAGE, "%s: %s: damaged", l->d.name, what);
 }
 
-const char *ledger_text(const struct ledger *l, sqlite3_stmt *s, int column, struct err *err)
+const char *ledger_text(const struct ledger_reader *l, sqlite3_stmt *s, int column, struct err *err)
 {
 	const char *t = (const char *)sqlite3_column_text(s, column);
 	utf8proc_ssize_t n;
@@ -36,7 +36,7 @@ const char *ledger_text(const struct ledger *l, sqlite3_stmt *s, int column, str
 }
 
 /* An object of strings, none of which hides a NUL byte. */
-static yyjson_doc *parse_tags(const struct ledger *l, const char *text, struct err *err)
+static yyjson_doc *parse_tags(const struct ledger_reader *l, const char *text, struct err *err)
 {
 	yyjson_doc *doc = json_parse(text, strlen(text), ERR_STORAGE, err);
 	yyjson_val *root = doc ? yyjson_doc_get_root(doc) : NULL, *k, *v;
@@ -48,7 +48,7 @@ static yyjson_doc *parse_tags(const struct ledger *l, const char *text, struct e
 		return NULL;
 	}
 	if (ok) {
-		yyjson_obj_foreach(root, i, n, k, v)
+		yyjson_obj_foreach (root, i, n, k, v)
 			ok = ok && yyjson_is_str(v) && strlen(yyjson_get_str(v)) == yyjson_get_len(v) &&
 			     strlen(yyjson_get_str(k)) == yyjson_get_len(k);
 	}
@@ -60,9 +60,10 @@ static yyjson_doc *parse_tags(const struct ledger *l, const char *text, struct e
 	return doc;
 }
 
-static int read_job(struct ledger *l, struct err *err)
+static int read_job(struct ledger_reader *l, struct err *err)
 {
-	sqlite3_stmt *s = database_prepare(&l->d, "SELECT plan_id, name, model, fingerprint, tags, is_complete, n_rows FROM job", err);
+	sqlite3_stmt *s =
+	    database_prepare(&l->d, "SELECT plan_id, name, model, fingerprint, tags, is_complete, n_rows FROM job", err);
 	const char *text[5];
 	int r = -1;
 
@@ -95,38 +96,46 @@ out:
 }
 
 /* Counts that no job can have; sums are sound after this. */
-static int check_rows(struct ledger *l, struct err *err)
+static int check_rows(struct ledger_reader *l, struct err *err)
 {
-	sqlite3_stmt *s = database_prepare(&l->d,
-	    "SELECT row FROM charge WHERE status NOT IN (0, 1, 2, 3) OR prompt_tokens < 0 OR cached_tokens < 0 OR cached_tokens > prompt_tokens"
+	sqlite3_stmt *s = database_prepare(
+	    &l->d,
+	    "SELECT row FROM charge WHERE status NOT IN (0, 1, 2, 3) OR prompt_tokens < 0 OR cached_tokens < 0 OR cached_tokens > "
+	    "prompt_tokens"
 	    " OR output_tokens < 0 OR reasoning_tokens < 0 OR reasoning_tokens > output_tokens OR recomputed_tokens < 0"
 	    " OR typeof(prompt_tokens) <> 'integer' OR typeof(cached_tokens) <> 'integer' OR typeof(output_tokens) <> 'integer'"
 	    " OR typeof(reasoning_tokens) <> 'integer' OR typeof(recomputed_tokens) <> 'integer' OR typeof(tags) <> 'integer'"
 	    " OR (finished_ms IS NOT NULL AND (typeof(finished_ms) <> 'integer' OR finished_ms NOT BETWEEN 0 AND 253402300799999))"
 	    " OR (shard IS NOT NULL AND typeof(shard) <> 'integer')"
-	    " OR NOT EXISTS (SELECT 1 FROM tag WHERE tag.tags = charge.tags) LIMIT 1", err);
+	    " OR NOT EXISTS (SELECT 1 FROM tag WHERE tag.tags = charge.tags) LIMIT 1",
+	    err);
 	int r = s ? database_step(&l->d, s, err) : -1;
 
 	if (r == 1)
-		r = err_set(err, ERR_STORAGE, "%s: table charge: row %lld has a status, tags, time or counts that cannot be: damaged", l->d.name,
-		            (long long)sqlite3_column_int64(s, 0));
+		r = err_set(err, ERR_STORAGE, "%s: table charge: row %lld has a status, tags, time or counts that cannot be: damaged",
+		            l->d.name, (long long)sqlite3_column_int64(s, 0));
 	sqlite3_finalize(s);
 	return r;
 }
 
 /* Sum of rows = shard_total, shard by shard and column by column. */
-static int check_shards(struct ledger *l, struct err *err)
+static int check_shards(struct ledger_reader *l, struct err *err)
 {
-	static const char *const names[] = {"n_rows", "n_failed", "prompt_tokens", "cached_tokens", "output_tokens", "reasoning_tokens",
-	                                    "recomputed_tokens"};
+	static const char *const names[] = {"n_rows",        "n_failed",         "prompt_tokens",    "cached_tokens",
+	                                    "output_tokens", "reasoning_tokens", "recomputed_tokens"};
 	enum { N = sizeof(names) / sizeof(*names) };
-	sqlite3_stmt *s = database_prepare(&l->d,
-	    "WITH c AS (SELECT shard, COUNT(*) n, SUM(status = 1) f, SUM(prompt_tokens) p, SUM(cached_tokens) k, SUM(output_tokens) o,"
+	sqlite3_stmt *s = database_prepare(
+	    &l->d,
+	    "WITH c AS (SELECT shard, COUNT(*) n, SUM(status = 1) f, SUM(prompt_tokens) p, SUM(cached_tokens) k, "
+	    "SUM(output_tokens) o,"
 	    " SUM(reasoning_tokens) e, SUM(recomputed_tokens) r FROM charge WHERE shard IS NOT NULL GROUP BY shard)"
-	    " SELECT coalesce(t.shard, c.shard), coalesce(c.n, 0), coalesce(c.f, 0), coalesce(c.p, 0), coalesce(c.k, 0), coalesce(c.o, 0),"
+	    " SELECT coalesce(t.shard, c.shard), coalesce(c.n, 0), coalesce(c.f, 0), coalesce(c.p, 0), coalesce(c.k, 0), "
+	    "coalesce(c.o, 0),"
 	    " coalesce(c.e, 0), coalesce(c.r, 0), coalesce(t.n_rows, 0), coalesce(t.n_failed, 0), coalesce(t.prompt_tokens, 0),"
-	    " coalesce(t.cached_tokens, 0), coalesce(t.output_tokens, 0), coalesce(t.reasoning_tokens, 0), coalesce(t.recomputed_tokens, 0)"
-	    " FROM shard_total t FULL JOIN c ON c.shard = t.shard ORDER BY 1", err);
+	    " coalesce(t.cached_tokens, 0), coalesce(t.output_tokens, 0), coalesce(t.reasoning_tokens, 0), "
+	    "coalesce(t.recomputed_tokens, 0)"
+	    " FROM shard_total t FULL JOIN c ON c.shard = t.shard ORDER BY 1",
+	    err);
 	int r = s ? 0 : -1;
 
 	while (r == 0 && (r = database_step(&l->d, s, err)) == 1) {
@@ -135,8 +144,8 @@ static int check_shards(struct ledger *l, struct err *err)
 			int64_t rows = sqlite3_column_int64(s, 1 + i), total = sqlite3_column_int64(s, 1 + N + i);
 
 			if (rows != total)
-				r = err_set(err, ERR_STORAGE, "%s: out of balance: shard %lld: %s is %lld over its rows, %lld in shard_total", l->d.name,
-				            (long long)sqlite3_column_int64(s, 0), names[i], (long long)rows, (long long)total);
+				r = err_set(err, ERR_STORAGE, "%s: out of balance: shard %lld: %s is %lld over its rows, %lld in shard_total",
+				            l->d.name, (long long)sqlite3_column_int64(s, 0), names[i], (long long)rows, (long long)total);
 		}
 	}
 	sqlite3_finalize(s);
@@ -144,7 +153,8 @@ static int check_shards(struct ledger *l, struct err *err)
 }
 
 static const char cell_sums[] =
-    "SUM(status IN (0, 3)), SUM(status IN (1, 2)), SUM(prompt_tokens), SUM(cached_tokens), SUM(output_tokens), SUM(reasoning_tokens),"
+    "SUM(status IN (0, 3)), SUM(status IN (1, 2)), SUM(prompt_tokens), SUM(cached_tokens), SUM(output_tokens), "
+    "SUM(reasoning_tokens),"
     " SUM(recomputed_tokens), SUM(CASE WHEN status IN (0, 3) THEN prompt_tokens + output_tokens ELSE 0 END)";
 enum { N_CELL_SUMS = 8 }; /* in the order of enum count_kind from COUNT_OK */
 
@@ -155,15 +165,18 @@ static void read_sums(sqlite3_stmt *s, int first, struct measure *m)
 }
 
 /* Sums over all rows, and the tokens that attempts computed beyond those of rows that ran. */
-static int read_totals(struct ledger *l, struct err *err)
+static int read_totals(struct ledger_reader *l, struct err *err)
 {
 	struct buf sql = {0};
 	sqlite3_stmt *s;
 	int64_t computed, charged, n;
 	int r = -1;
 
-	buf_addf(&sql, "SELECT COUNT(*), coalesce(SUM(CASE WHEN status IN (0, 1) THEN prompt_tokens - cached_tokens + output_tokens END), 0), %s "
-	         "FROM charge", cell_sums);
+	buf_addf(&sql,
+	         "SELECT COUNT(*), coalesce(SUM(CASE WHEN status IN (0, 1) THEN prompt_tokens - cached_tokens + output_tokens "
+	         "END), 0), %s "
+	         "FROM charge",
+	         cell_sums);
 	s = database_prepare(&l->d, sql.data, err);
 	buf_release(&sql);
 	if (!s || database_step(&l->d, s, err) != 1)
@@ -172,11 +185,12 @@ static int read_totals(struct ledger *l, struct err *err)
 	charged = sqlite3_column_int64(s, 1);
 	read_sums(s, 2, &l->rows);
 	if (l->job->n_rows < n || (l->job->is_complete && l->job->n_rows != n)) {
-		err_set(err, ERR_STORAGE, "%s: out of balance: the job has %lld rows%s, table charge has %lld", l->d.name, (long long)l->job->n_rows,
-		        l->job->is_complete ? " and is complete" : "", (long long)n);
+		err_set(err, ERR_STORAGE, "%s: out of balance: the job has %lld rows%s, table charge has %lld", l->d.name,
+		        (long long)l->job->n_rows, l->job->is_complete ? " and is complete" : "", (long long)n);
 		goto out;
 	}
-	if (database_get_int(&l->d, "SELECT coalesce(SUM(prompt_tokens - cached_tokens + output_tokens), 0) FROM attempt", &computed, err) < 0)
+	if (database_get_int(&l->d, "SELECT coalesce(SUM(prompt_tokens - cached_tokens + output_tokens), 0) FROM attempt",
+	                     &computed, err) < 0)
 		goto out;
 	if (computed > charged && ledger_place_waste(l, computed - charged, err) < 0)
 		goto out;
@@ -186,7 +200,7 @@ out:
 	return r;
 }
 
-static int make_cells(struct ledger *l, struct err *err)
+static int make_cells(struct ledger_reader *l, struct err *err)
 {
 	struct buf sql = {0};
 	sqlite3_stmt *s = NULL;
@@ -198,13 +212,18 @@ static int make_cells(struct ledger *l, struct err *err)
 	} else {
 		l->first_ms = l->job->start_ms;
 	}
-	if (database_exec(&l->d, "CREATE TEMP TABLE cell(tags INTEGER, day INTEGER, node TEXT, ok, failed, input, cached, output, reasoning,"
-	                  " recomputed, useful)", err) < 0)
+	if (database_exec(
+	        &l->d,
+	        "CREATE TEMP TABLE cell(tags INTEGER, day INTEGER, node TEXT, ok, failed, input, cached, output, reasoning,"
+	        " recomputed, useful)",
+	        err) < 0)
 		return -1;
-	buf_addf(&sql, "INSERT INTO temp.cell SELECT tags, day, node, %s FROM (SELECT c.tags, coalesce(c.finished_ms, ?1) / 86400000 day,"
+	buf_addf(&sql,
+	         "INSERT INTO temp.cell SELECT tags, day, node, %s FROM (SELECT c.tags, coalesce(c.finished_ms, ?1) / 86400000 day,"
 	         " coalesce(a.node_type, ?2) node, c.status, c.prompt_tokens, c.cached_tokens, c.output_tokens, c.reasoning_tokens,"
 	         " c.recomputed_tokens FROM charge c LEFT JOIN claim k ON k.shard = c.shard AND k.epoch = c.epoch"
-	         " LEFT JOIN attempt a ON a.id = k.attempt) GROUP BY tags, day, node ORDER BY tags, day, node", cell_sums);
+	         " LEFT JOIN attempt a ON a.id = k.attempt) GROUP BY tags, day, node ORDER BY tags, day, node",
+	         cell_sums);
 	s = database_prepare(&l->d, sql.data, err);
 	buf_release(&sql);
 	if (s) {
@@ -223,10 +242,12 @@ struct cell {
 	struct weights w;
 };
 
-static int price_cell(struct ledger *l, struct cell *c, struct err *err)
+static int price_cell(struct ledger_reader *l, struct cell *c, struct err *err)
 {
-	struct token_counts t = {.prompt = c->m.count[COUNT_INPUT], .cached = c->m.count[COUNT_CACHED],
-	                         .output = c->m.count[COUNT_OUTPUT], .reasoning = c->m.count[COUNT_REASONING]};
+	struct token_counts t = {.prompt = c->m.count[COUNT_INPUT],
+	                         .cached = c->m.count[COUNT_CACHED],
+	                         .output = c->m.count[COUNT_OUTPUT],
+	                         .reasoning = c->m.count[COUNT_REASONING]};
 	const struct prices *p = l->o->prices;
 	struct token_cost cost = {0};
 
@@ -248,7 +269,7 @@ static int price_cell(struct ledger *l, struct cell *c, struct err *err)
 }
 
 /* 1, 0 at the end, -1. */
-static int next_cell(struct ledger *l, sqlite3_stmt *s, struct cell *c, struct err *err)
+static int next_cell(struct ledger_reader *l, sqlite3_stmt *s, struct cell *c, struct err *err)
 {
 	int r = database_step(&l->d, s, err);
 
@@ -261,7 +282,7 @@ static int next_cell(struct ledger *l, sqlite3_stmt *s, struct cell *c, struct e
 }
 
 /* First walk: what the cells of each pool weigh together. */
-static int weigh(struct ledger *l, struct err *err)
+static int weigh(struct ledger_reader *l, struct err *err)
 {
 	sqlite3_stmt *s = database_prepare(&l->d, "SELECT * FROM temp.cell", err);
 	struct pool *p;
@@ -270,7 +291,9 @@ static int weigh(struct ledger *l, struct err *err)
 
 	while (r == 0 && (r = next_cell(l, s, &c, err)) == 1) {
 		p = ledger_find_pool(l, c.day, c.node);
-		r = weights_add(&l->pools.sum, &c.w) < 0 || (p && weights_add(&p->sum, &c.w) < 0) ? damaged(l, err, "sums are too large") : 0;
+		r = weights_add(&l->pools.sum, &c.w) < 0 || (p && weights_add(&p->sum, &c.w) < 0)
+		        ? damaged(l, err, "sums are too large")
+		        : 0;
 	}
 	for (size_t i = 0; i < l->pools.n; i++)
 		l->pools.list[i].is_orphan = l->pools.list[i].sum.w[WEIGHT_REQUESTS] == 0;
@@ -278,7 +301,8 @@ static int weigh(struct ledger *l, struct err *err)
 	return r;
 }
 
-static int hand_out(struct ledger *l, struct group_facts *f, const struct measure *m, ledger_cell_fn fn, void *arg, struct err *err)
+static int hand_out(struct ledger_reader *l, struct group_facts *f, const struct measure *m, ledger_cell_fn fn, void *arg,
+                    struct err *err)
 {
 	if (measure_add(&l->given, m) < 0)
 		return damaged(l, err, "sums are too large");
@@ -287,7 +311,7 @@ static int hand_out(struct ledger *l, struct group_facts *f, const struct measur
 	return fn(arg, f, m, err);
 }
 
-static int hand_out_orphans(struct ledger *l, struct group_facts *f, ledger_cell_fn fn, void *arg, struct err *err)
+static int hand_out_orphans(struct ledger_reader *l, struct group_facts *f, ledger_cell_fn fn, void *arg, struct err *err)
 {
 	for (size_t i = 0; i < l->pools.n; i++) {
 		struct pool *p = &l->pools.list[i];
@@ -305,10 +329,12 @@ static int hand_out_orphans(struct ledger *l, struct group_facts *f, ledger_cell
 }
 
 /* Second walk, by tags, so that each set of tags is parsed once. */
-static int walk(struct ledger *l, ledger_cell_fn fn, void *arg, struct err *err)
+static int walk(struct ledger_reader *l, ledger_cell_fn fn, void *arg, struct err *err)
 {
-	sqlite3_stmt *s = database_prepare(&l->d, "SELECT cell.*, tag.json FROM temp.cell JOIN tag ON tag.tags = cell.tags"
-	                                   " ORDER BY cell.rowid", err);
+	sqlite3_stmt *s = database_prepare(&l->d,
+	                                   "SELECT cell.*, tag.json FROM temp.cell JOIN tag ON tag.tags = cell.tags"
+	                                   " ORDER BY cell.rowid",
+	                                   err);
 	struct group_facts f = {.model = l->job->model, .job = l->job->name, .job_tags = yyjson_doc_get_root(l->job_tags)};
 	yyjson_doc *tags = NULL;
 	int64_t tags_number = -1;
@@ -353,7 +379,7 @@ static int walk(struct ledger *l, ledger_cell_fn fn, void *arg, struct err *err)
 }
 
 /* What was handed out = sums over charge + sums over attempt. */
-static int check_given(struct ledger *l, struct err *err)
+static int check_given(struct ledger_reader *l, struct err *err)
 {
 	struct measure expected = l->rows;
 	struct buf a = {0}, b = {0};
@@ -364,32 +390,36 @@ static int check_given(struct ledger *l, struct err *err)
 			return damaged(l, err, "sums are too large");
 	for (int i = 0; i < N_COUNTS && r == 0; i++)
 		if (expected.count[i] != l->given.count[i])
-			r = err_set(err, ERR_STORAGE, "%s: out of balance: %s is %lld over groups, %lld in the job", l->d.name, count_names[i],
-			            (long long)l->given.count[i], (long long)expected.count[i]);
+			r = err_set(err, ERR_STORAGE, "%s: out of balance: %s is %lld over groups, %lld in the job", l->d.name,
+			            count_names[i], (long long)l->given.count[i], (long long)expected.count[i]);
 	/* List prices come from cells alone; their parts must make up the whole. */
-	expected.money[MONEY_LIST] = l->given.money[MONEY_INPUT] + l->given.money[MONEY_CACHED_INPUT] + l->given.money[MONEY_OUTPUT] +
-	                             l->given.money[MONEY_REASONING];
+	expected.money[MONEY_LIST] = l->given.money[MONEY_INPUT] + l->given.money[MONEY_CACHED_INPUT] +
+	                             l->given.money[MONEY_OUTPUT] + l->given.money[MONEY_REASONING];
 	for (int i = MONEY_LIST; i < N_MONEY && r == 0; i++) {
 		if (i == MONEY_BILLED || i == MONEY_SAVING || expected.money[i] == l->given.money[i])
 			continue;
 		decimal_add_exact(&a, l->given.money[i]);
 		decimal_add_exact(&b, expected.money[i]);
-		r = err_set(err, ERR_STORAGE, "%s: out of balance: %s is %s over groups, %s in the job", l->d.name, money_names[i], a.data, b.data);
+		r = err_set(err, ERR_STORAGE, "%s: out of balance: %s is %s over groups, %s in the job", l->d.name, money_names[i],
+		            a.data, b.data);
 	}
 	buf_release(&a);
 	buf_release(&b);
 	return r;
 }
 
-static int read_histograms(struct ledger *l, struct err *err)
+static int read_histograms(struct ledger_reader *l, struct err *err)
 {
 	sqlite3_stmt *s;
 	int r;
 
 	if (!l->o->latency_s)
 		return 0;
-	s = database_prepare(&l->d, "SELECT wait_s + prefill_s + decode_s, output_tokens, finished_ms / 86400000 FROM charge WHERE status IN (0, 1)"
-	                     " AND finished_ms IS NOT NULL", err);
+	s = database_prepare(
+	    &l->d,
+	    "SELECT wait_s + prefill_s + decode_s, output_tokens, finished_ms / 86400000 FROM charge WHERE status IN (0, 1)"
+	    " AND finished_ms IS NOT NULL",
+	    err);
 	r = s ? 0 : -1;
 	while (r == 0 && (r = database_step(&l->d, s, err)) == 1) {
 		int64_t day = sqlite3_column_int64(s, 2);
@@ -413,10 +443,10 @@ void ledger_job_release(struct ledger_job *j)
 	*j = (struct ledger_job){0};
 }
 
-int ledger_read(const char *path, const char *shown, const struct ledger_options *o, ledger_cell_fn fn, void *arg, struct ledger_job *job,
-                struct err *err)
+int ledger_read(const char *path, const char *shown, const struct ledger_options *o, ledger_cell_fn fn, void *arg,
+                struct ledger_job *job, struct err *err)
 {
-	struct ledger l = {.o = o, .job = job};
+	struct ledger_reader l = {.o = o, .job = job};
 	int r = -1;
 
 	*job = (struct ledger_job){0};
@@ -425,8 +455,9 @@ int ledger_read(const char *path, const char *shown, const struct ledger_options
 	free(l.d.name);
 	l.d.name = xstrdup(shown);
 	if (database_exec(&l.d, "PRAGMA temp_store = FILE; PRAGMA cache_size = -4096", err) == 0 && read_job(&l, err) == 0 &&
-	    check_rows(&l, err) == 0 && check_shards(&l, err) == 0 && ledger_read_attempts(&l, err) == 0 && read_totals(&l, err) == 0 &&
-	    make_cells(&l, err) == 0 && weigh(&l, err) == 0 && walk(&l, fn, arg, err) == 0 && check_given(&l, err) == 0)
+	    check_rows(&l, err) == 0 && check_shards(&l, err) == 0 && ledger_read_attempts(&l, err) == 0 &&
+	    read_totals(&l, err) == 0 && make_cells(&l, err) == 0 && weigh(&l, err) == 0 && walk(&l, fn, arg, err) == 0 &&
+	    check_given(&l, err) == 0)
 		r = read_histograms(&l, err);
 	job->total = l.given;
 	if (r < 0)

@@ -7,22 +7,22 @@
 #include "jobs/decimal.h"
 
 enum count_kind {
-	COUNT_OK = 0,        /* requests that succeeded, folded ones included */
-	COUNT_FAILED = 1,    /* while they ran, or by the plan */
-	COUNT_INPUT = 2,     /* tokens; cached ones included */
+	COUNT_OK = 0,     /* requests that succeeded, folded ones included */
+	COUNT_FAILED = 1, /* while they ran, or by the plan */
+	COUNT_INPUT = 2,  /* tokens; cached ones included */
 	COUNT_CACHED = 3,
-	COUNT_OUTPUT = 4,    /* reasoning included */
+	COUNT_OUTPUT = 4, /* reasoning included */
 	COUNT_REASONING = 5,
 	COUNT_RECOMPUTED = 6, /* computed again after a preemption or a resume; not billed */
-	COUNT_USEFUL = 7,    /* input and output tokens of requests that succeeded */
-	COUNT_WASTED = 8,    /* computed by attempts, in no record */
-	COUNT_NODE_MS = 9,   /* node time: the sum of the next four */
+	COUNT_USEFUL = 7,     /* input and output tokens of requests that succeeded */
+	COUNT_WASTED = 8,     /* computed by attempts, in no record */
+	COUNT_NODE_MS = 9,    /* node time: the sum of the next four */
 	COUNT_LOAD_MS = 10,
 	COUNT_BUSY_MS = 11,
 	COUNT_PUBLISH_MS = 12,
 	COUNT_IDLE_MS = 13,
 	COUNT_KILLED_MS = 14, /* node time of attempts that never ended and were superseded: part of COUNT_NODE_MS */
-	COUNT_GPU_MS = 15,   /* node time times the node's GPUs, by the price sheet */
+	COUNT_GPU_MS = 15,    /* node time times the node's GPUs, by the price sheet */
 	N_COUNTS
 };
 #define COUNT_FIRST_SHARED COUNT_WASTED /* from here on: of attempts, shared out among rows */

@@ -119,8 +119,9 @@ static int refuse_twins(const char *sheet, const char *what, const void *entries
 			continue;
 		if (a.from != PRICES_SINCE_EVER)
 			day_format(a.from, day);
-		return err_set(err, ERR_INPUT, "%s:%d: %s: '%s' has a price%s%s already (line %d)", sheet, a.line > b.line ? a.line : b.line,
-		               what, a.name, day[0] ? " from " : " without `from`", day, a.line > b.line ? b.line : a.line);
+		return err_set(err, ERR_INPUT, "%s:%d: %s: '%s' has a price%s%s already (line %d)", sheet,
+		               a.line > b.line ? a.line : b.line, what, a.name, day[0] ? " from " : " without `from`", day,
+		               a.line > b.line ? b.line : a.line);
 	}
 	return 0;
 }
@@ -141,7 +142,8 @@ int prices_arrange(struct prices *p, struct err *err)
 }
 
 /* The entry for a name on a day in a sorted array, NULL for none. */
-static const void *find(const void *entries, size_t n, size_t bytes, struct entry_key (*key)(const void *), const char *name, int64_t day)
+static const void *find(const void *entries, size_t n, size_t bytes, struct entry_key (*key)(const void *), const char *name,
+                        int64_t day)
 {
 	const void *best = NULL;
 	const char *found = NULL;
@@ -222,7 +224,7 @@ int prices_node(const struct prices *p, const char *node_type, int64_t day, stru
 	} else if (e->per_gpu_hour != PRICE_NONE) {
 		out->hour = e->per_gpu_hour * e->n_gpus;
 	} else {
-		g = find(p->gpus, p->n_gpus, sizeof(*p->gpus), gpu_key, e->gpu, day);
+		g = !e->gpu ? NULL : find(p->gpus, p->n_gpus, sizeof(*p->gpus), gpu_key, e->gpu, day);
 		if (!g)
 			return 0;
 		out->hour = g->per_gpu_hour * e->n_gpus;
@@ -230,7 +232,8 @@ int prices_node(const struct prices *p, const char *node_type, int64_t day, stru
 	return 1;
 }
 
-/* Of a price of 1e-8 for a million tokens one token is 1e-14: SHARE_ONE attos, so that a discount in 1e-4 leaves a whole number. */
+/* Of a price of 1e-8 for a million tokens one token is 1e-14: SHARE_ONE attos, so that a discount in 1e-4 leaves a whole
+ * number. */
 static atto tokens_cost(int64_t n, int64_t price)
 {
 	return (atto)n * price * SHARE_ONE;
@@ -257,15 +260,16 @@ atto node_price_cost(const struct node_price *n, int64_t ms)
 	return decimal_divide((atto)n->hour * ms * 100000, 36);
 }
 
-int prices_tokens_cost(const struct prices *p, const char *model, int64_t day, const struct token_counts *t, struct token_cost *out,
-                       struct err *err)
+int prices_tokens_cost(const struct prices *p, const char *model, int64_t day, const struct token_counts *t,
+                       struct token_cost *out, struct err *err)
 {
 	const struct model_price *m = prices_model(p, model, day);
 	char text[DAY_TEXT_BYTES];
 
 	day_format(day, text);
 	if (!m)
-		return err_set(err, ERR_INPUT, "%s: no price for model '%s' on %s; an entry `model: \"*\"` is the default", p->name, model, text);
+		return err_set(err, ERR_INPUT, "%s: no price for model '%s' on %s; an entry `model: \"*\"` is the default", p->name,
+		               model, text);
 	*out = model_price_cost(m, t);
 	return 0;
 }
@@ -277,8 +281,8 @@ int prices_node_cost(const struct prices *p, const char *node_type, int64_t day,
 
 	day_format(day, text);
 	if (!prices_node(p, node_type, day, &n))
-		return err_set(err, ERR_INPUT, "%s: no price for node type '%s' on %s; an entry `node: \"*\"` is the default", p->name, node_type,
-		               text);
+		return err_set(err, ERR_INPUT, "%s: no price for node type '%s' on %s; an entry `node: \"*\"` is the default", p->name,
+		               node_type, text);
 	*out = node_price_cost(&n, ms);
 	return 0;
 }

@@ -13,16 +13,16 @@
  *     gpus:
  *       - {gpu: h100, per_gpu_hour: 2.99}
  *
- * Which entry counts: that of the exact name; else, of the patterns (* any characters, ? one) that match, the one with most characters that are
- * no wildcards, the first by bytes where that is equal. "*" is so the default. Of one name's entries the one with the latest `from` that is not
- * after the day (UTC); an entry without `from` holds since ever. No entry of that name holds yet: there is no price; a less specific one is
- * not taken instead.
+ * Which entry counts: that of the exact name; else, of the patterns (* any characters, ? one) that match, the one with most
+ * characters that are no wildcards, the first by bytes where that is equal. "*" is so the default. Of one name's entries the
+ * one with the latest `from` that is not after the day (UTC); an entry without `from` holds since ever. No entry of that name
+ * holds yet: there is no price; a less specific one is not taken instead.
  *
- * Cached input is charged at cached_input instead of input (the same when not given). Reasoning is part of output, charged at reasoning
- * instead of output (the same when not given).
+ * Cached input is charged at cached_input instead of input (the same when not given). Reasoning is part of output, charged at
+ * reasoning instead of output (the same when not given).
  *
- * Refused, naming file, line and key: unknown or repeated keys, wrong types, numbers that are not plain decimals, negative ones, more than
- * eight decimals, two entries for one name and day.
+ * Refused, naming file, line and key: unknown or repeated keys, wrong types, numbers that are not plain decimals, negative
+ * ones, more than eight decimals, two entries for one name and day.
  *
  * Read-only after loading: any thread. */
 #ifndef TOKENMILL_JOBS_PRICES_H
@@ -38,11 +38,11 @@
 #define PRICES_SINCE_EVER INT64_MIN
 
 struct model_price {
-	char *model;        /* name or pattern */
-	int64_t from;       /* day, or PRICES_SINCE_EVER */
+	char *model;                                    /* name or pattern */
+	int64_t from;                                   /* day, or PRICES_SINCE_EVER */
 	int64_t input, cached_input, output, reasoning; /* of a million tokens, in 1e-8 */
-	int64_t discount;   /* in 1e-4 */
-	int line;           /* in the sheet */
+	int64_t discount;                               /* in 1e-4 */
+	int line;                                       /* in the sheet */
 };
 
 struct token_counts {
@@ -70,7 +70,7 @@ void prices_free(struct prices *p);
 const char *prices_currency(const struct prices *p);
 int prices_has_models(const struct prices *p);
 int prices_has_nodes(const struct prices *p);
-const struct model_price *prices_model(const struct prices *p, const char *model, int64_t day); /* NULL: no price */
+const struct model_price *prices_model(const struct prices *p, const char *model, int64_t day);      /* NULL: no price */
 int prices_node(const struct prices *p, const char *node_type, int64_t day, struct node_price *out); /* 1, 0: no price */
 
 /* Exact. Counts are not negative, cached <= prompt, reasoning <= output. */
@@ -78,8 +78,8 @@ struct token_cost model_price_cost(const struct model_price *m, const struct tok
 atto node_price_cost(const struct node_price *n, int64_t ms); /* rounded to an atto */
 
 /* For those who know names only; ERR_INPUT when the sheet has no price, telling what is missing. */
-int prices_tokens_cost(const struct prices *p, const char *model, int64_t day, const struct token_counts *t, struct token_cost *out,
-                       struct err *err);
+int prices_tokens_cost(const struct prices *p, const char *model, int64_t day, const struct token_counts *t,
+                       struct token_cost *out, struct err *err);
 int prices_node_cost(const struct prices *p, const char *node_type, int64_t day, int64_t ms, atto *out, struct err *err);
 
 #endif

@@ -1,5 +1,5 @@
-/* prices_sheet.c: a price sheet from YAML or JSON. libyaml parses it into a tree of nodes that know their lines; nothing here recurses, and an
- * alias is followed as often as the sheet's own form allows, which is three levels deep. */
+/* prices_sheet.c: a price sheet from YAML or JSON. libyaml parses it into a tree of nodes that know their lines; nothing here
+ * recurses, and an alias is followed as often as the sheet's own form allows, which is three levels deep. */
 #include <stdlib.h>
 #include <string.h>
 #include <yaml.h>
@@ -24,7 +24,9 @@ static int line_of(const yaml_node_t *n)
 
 static int fault(const struct sheet *s, const yaml_node_t *at, const char *where, const char *key, const char *what)
 {
-	return err_set(s->err, ERR_INPUT, "%s:%d: %s%s%s%s%s", s->name, line_of(at), where, where[0] && key[0] ? "." : "", key, where[0] || key[0] ? ": " : "", what);
+	err_set(s->err, ERR_INPUT, "%s:%d: %s%s%s%s%s", s->name, line_of(at), where, where[0] && key[0] ? "." : "", key,
+	        where[0] || key[0] ? ": " : "", what);
+	return -1;
 }
 
 static const char *text_of(const yaml_node_t *n)
@@ -38,7 +40,8 @@ struct member {
 	const yaml_node_t *value; /* NULL: not given */
 };
 
-static int read_mapping(const struct sheet *s, const yaml_node_t *n, const char *where, struct member *members, size_t n_members)
+static int read_mapping(const struct sheet *s, const yaml_node_t *n, const char *where, struct member *members,
+                        size_t n_members)
 {
 	if (n->type != YAML_MAPPING_NODE)
 		return fault(s, n, where, "", "must be a mapping of keys to values");
@@ -74,8 +77,8 @@ static int read_name(const struct sheet *s, const yaml_node_t *at, const char *w
 }
 
 /* Plain and not quoted: "0.5" in quotes is text in JSON and in YAML. */
-static int read_decimal(const struct sheet *s, const yaml_node_t *at, const char *where, const struct member *m, int decimals, int64_t max,
-                        int is_required, int64_t *out)
+static int read_decimal(const struct sheet *s, const yaml_node_t *at, const char *where, const struct member *m, int decimals,
+                        int64_t max, int is_required, int64_t *out)
 {
 	char what[80];
 
@@ -119,7 +122,7 @@ static int read_from(const struct sheet *s, const char *where, const struct memb
 
 static int read_model(const struct sheet *s, struct prices *p, const yaml_node_t *n, const char *where, int64_t discount)
 {
-	struct member k[] = {{"model", NULL}, {"from", NULL}, {"input", NULL}, {"cached_input", NULL},
+	struct member k[] = {{"model", NULL},  {"from", NULL},      {"input", NULL},         {"cached_input", NULL},
 	                     {"output", NULL}, {"reasoning", NULL}, {"batch_discount", NULL}};
 	struct model_price *m;
 
@@ -140,7 +143,8 @@ static int read_model(const struct sheet *s, struct prices *p, const yaml_node_t
 
 static int read_node(const struct sheet *s, struct prices *p, const yaml_node_t *n, const char *where, int64_t discount)
 {
-	struct member k[] = {{"node", NULL}, {"from", NULL}, {"gpu", NULL}, {"gpus", NULL}, {"per_node_hour", NULL}, {"per_gpu_hour", NULL}};
+	struct member k[] = {{"node", NULL}, {"from", NULL},          {"gpu", NULL},
+	                     {"gpus", NULL}, {"per_node_hour", NULL}, {"per_gpu_hour", NULL}};
 	struct node_entry *e;
 
 	(void)discount;
@@ -155,8 +159,8 @@ static int read_node(const struct sheet *s, struct prices *p, const yaml_node_t 
 		return -1;
 	if (k[2].value || k[5].value)
 		e->n_gpus = 1;
-	if (read_decimal(s, n, where, &k[3], 0, GPUS_MAX, 0, &e->n_gpus) < 0 || read_price(s, n, where, &k[4], 0, &e->per_node_hour) < 0 ||
-	    read_price(s, n, where, &k[5], 0, &e->per_gpu_hour) < 0)
+	if (read_decimal(s, n, where, &k[3], 0, GPUS_MAX, 0, &e->n_gpus) < 0 ||
+	    read_price(s, n, where, &k[4], 0, &e->per_node_hour) < 0 || read_price(s, n, where, &k[5], 0, &e->per_gpu_hour) < 0)
 		return -1;
 	if (k[4].value && k[5].value)
 		return fault(s, k[5].value, where, k[5].key, "give per_node_hour or per_gpu_hour, not both");
@@ -217,9 +221,9 @@ static int read_sheet(const struct sheet *s, struct prices *p)
 	free(currency);
 	if (!ok)
 		return fault(s, k[0].value, "", k[0].key, "must be a code of three capital letters such as USD");
-	if (read_decimal(s, root, "", &k[1], SHARE_DECIMALS, 1, 0, &discount) < 0 || read_list(s, p, &k[2], discount, read_model) < 0 ||
-	    read_list(s, p, &k[3], discount, read_node) < 0 || read_list(s, p, &k[4], discount, read_gpu) < 0 ||
-	    prices_arrange(p, s->err) < 0)
+	if (read_decimal(s, root, "", &k[1], SHARE_DECIMALS, 1, 0, &discount) < 0 ||
+	    read_list(s, p, &k[2], discount, read_model) < 0 || read_list(s, p, &k[3], discount, read_node) < 0 ||
+	    read_list(s, p, &k[4], discount, read_gpu) < 0 || prices_arrange(p, s->err) < 0)
 		return -1;
 	for (size_t i = 0; i < p->n_nodes; i++) {
 		const struct node_entry *e = &p->nodes[i];
@@ -228,7 +232,8 @@ static int read_sheet(const struct sheet *s, struct prices *p)
 		for (size_t g = 0; g < p->n_gpus && !found; g++)
 			found = strcmp(p->gpus[g].gpu, e->gpu) == 0 || prices_matches(p->gpus[g].gpu, e->gpu);
 		if (!found)
-			return err_set(s->err, ERR_INPUT, "%s:%d: node '%s': gpu '%s' is not under gpus, and there is no per_node_hour or per_gpu_hour",
+			return err_set(s->err, ERR_INPUT,
+			               "%s:%d: node '%s': gpu '%s' is not under gpus, and there is no per_node_hour or per_gpu_hour",
 			               s->name, e->line, e->node, e->gpu);
 	}
 	return 0;
@@ -261,8 +266,9 @@ struct prices *prices_parse(const char *name, const char *text, size_t n, struct
 		yaml_document_delete(&doc);
 	}
 	if (!ok) /* nothing happens to an error that is told already */
-		err_set(err, ERR_INPUT, "%s:%d: %s%s%s", name, (int)parser.problem_mark.line + 1, parser.problem ? parser.problem : "cannot be read",
-		        parser.context ? " " : "", parser.context ? parser.context : "");
+		err_set(err, ERR_INPUT, "%s:%d: %s%s%s", name, (int)parser.problem_mark.line + 1,
+		        parser.problem ? parser.problem : "cannot be read", parser.context ? " " : "",
+		        parser.context ? parser.context : "");
 	yaml_parser_delete(&parser);
 	if (!ok) {
 		prices_free(p);

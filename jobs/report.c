@@ -40,7 +40,10 @@ static int on_cell(void *arg, const struct group_facts *f, const struct measure 
 
 int report_add_ledger(struct report *r, const char *path, const char *shown, struct err *err)
 {
-	struct ledger_options o = {.prices = r->prices, .since = r->since, .until = r->until, .latency_s = &r->latency_s,
+	struct ledger_options o = {.prices = r->prices,
+	                           .since = r->since,
+	                           .until = r->until,
+	                           .latency_s = &r->latency_s,
 	                           .output_tokens = &r->output_tokens};
 	struct ledger_job *j;
 

@@ -2,8 +2,8 @@
  *
  *     report_init -> report_add_ledger for each job -> report_finish -> report_write_*
  *
- * Money is written to the last digit in csv, json and focus; a table and a page round it for the eye. All sums of groups are the total's,
- * or report_finish fails. One thread. */
+ * Money is written to the last digit in csv, json and focus; a table and a page round it for the eye. All sums of groups are
+ * the total's, or report_finish fails. One thread. */
 #ifndef TOKENMILL_JOBS_REPORT_H
 #define TOKENMILL_JOBS_REPORT_H
 
@@ -26,15 +26,16 @@ struct report {
 
 void report_init(struct report *r, const struct dimensions *by, const struct prices *prices, int64_t since, int64_t until);
 void report_release(struct report *r);
-/* ERR_USAGE when the job is in the report already: it would count twice. For other failures see ledger_read; the report is of no use then. */
+/* ERR_USAGE when the job is in the report already: it would count twice. For other failures see ledger_read; the report is of
+ * no use then. */
 int report_add_ledger(struct report *r, const char *path, const char *shown, struct err *err);
 int report_finish(struct report *r, struct err *err);
 
 int report_has_list(const struct report *r);   /* the sheet has prices of models */
 int report_has_actual(const struct report *r); /* and of node types */
 
-/* What a million tokens cost: the actual cost where node types have prices, else what is billed. Actual cost is divided between input and output
- * as the list price is (without one: as the tokens computed). -1: none. */
+/* What a million tokens cost: the actual cost where node types have prices, else what is billed. Actual cost is divided between
+ * input and output as the list price is (without one: as the tokens computed). -1: none. */
 struct per_million {
 	atto input, output, useful; /* a multiple of 1e-12 */
 	int has_input, has_output, has_useful;

@@ -1,35 +1,38 @@
-/* report_focus.c: a report as a FOCUS 1.2 dataset (https://focus.finops.org/focus-specification/v1-2/): one line for each kind of token of
- * each group and day, so that unit price times quantity is the cost, exactly.
+/* report_focus.c: a report as a FOCUS 1.2 dataset (https://focus.finops.org/focus-specification/v1-2/): one line for each kind
+ * of token of each group and day, so that unit price times quantity is the cost, exactly.
  *
  *     ListCost        at the sheet's price
  *     ContractedCost  less the batch discount; BilledCost is the same: it is what a tenant is charged
  *     EffectiveCost   the node time that it took, at its price, where the sheet prices node types; else as ContractedCost
  *
- * Node time of a day on which a group finished nothing is a line of its own ("Node time") with list price 0. All columns that the specification calls
- * mandatory are there, the conditional ones that apply, and our own with x_. */
+ * Node time of a day on which a group finished nothing is a line of its own ("Node time") with list price 0. All columns that
+ * the specification calls mandatory are there, the conditional ones that apply, and our own with x_. */
 #include <string.h>
 
 #include "base/json.h"
 #include "jobs/day.h"
 #include "jobs/report.h"
 
-static const char header[] =
-    "BilledCost,BillingAccountId,BillingAccountName,BillingAccountType,BillingCurrency,BillingPeriodEnd,BillingPeriodStart,ChargeCategory,"
-    "ChargeClass,ChargeDescription,ChargeFrequency,ChargePeriodEnd,ChargePeriodStart,ConsumedQuantity,ConsumedUnit,ContractedCost,"
-    "ContractedUnitPrice,EffectiveCost,InvoiceIssuerName,ListCost,ListUnitPrice,PricingCategory,PricingQuantity,PricingUnit,ProviderName,"
-    "PublisherName,ResourceId,ResourceName,ResourceType,ServiceCategory,ServiceName,ServiceSubcategory,SkuId,SkuMeter,SkuPriceId,"
-    "SubAccountId,SubAccountName,SubAccountType,Tags,x_Job,x_Model,x_NodeType";
+static const char header[] = "BilledCost,BillingAccountId,BillingAccountName,BillingAccountType,BillingCurrency,"
+                             "BillingPeriodEnd,BillingPeriodStart,ChargeCategory,"
+                             "ChargeClass,ChargeDescription,ChargeFrequency,ChargePeriodEnd,ChargePeriodStart,ConsumedQuantity,"
+                             "ConsumedUnit,ContractedCost,"
+                             "ContractedUnitPrice,EffectiveCost,InvoiceIssuerName,ListCost,ListUnitPrice,PricingCategory,"
+                             "PricingQuantity,PricingUnit,ProviderName,"
+                             "PublisherName,ResourceId,ResourceName,ResourceType,ServiceCategory,ServiceName,"
+                             "ServiceSubcategory,SkuId,SkuMeter,SkuPriceId,"
+                             "SubAccountId,SubAccountName,SubAccountType,Tags,x_Job,x_Model,x_NodeType";
 
 #define PROVIDER "tokenmill"
 #define PRICING_UNIT "1000000 Tokens"
 
 struct line {
-	const char *sku;   /* "input" */
-	const char *meter; /* "Input Tokens" */
+	const char *sku;        /* "input" */
+	const char *meter;      /* "Input Tokens" */
 	const char *price_from; /* of the price, "" since ever */
 	atto list, contracted, effective;
 	atto list_price, contracted_price; /* of a pricing unit */
-	int64_t quantity;  /* tokens, or milliseconds */
+	int64_t quantity;                  /* tokens, or milliseconds */
 	int is_time;
 };
 
@@ -85,7 +88,8 @@ static void add_amount(struct buf *out, atto a)
 
 static void add_line(const struct report *r, const struct group *e, const struct line *l, int64_t day, struct buf *out)
 {
-	const char *model = value_of(&r->groups, e, "model"), *job = value_of(&r->groups, e, "job"), *tenant = value_of(&r->groups, e, "tenant");
+	const char *model = value_of(&r->groups, e, "model"), *job = value_of(&r->groups, e, "job"),
+	           *tenant = value_of(&r->groups, e, "tenant");
 	const char *account[] = {PROVIDER, PROVIDER, "Deployment", prices_currency(r->prices)};
 	const char *tail[] = {value_of(&r->groups, e, "job"), model, value_of(&r->groups, e, "node")};
 	struct buf text = {0};
@@ -118,8 +122,10 @@ static void add_line(const struct report *r, const struct group *e, const struct
 	buf_adds(out, ",Standard");
 	add_amount(out, (atto)l->quantity * unit);
 	buf_adds(out, l->is_time ? ",Seconds" : "," PRICING_UNIT);
-	add_fields(out, (const char *const[]){PROVIDER, PROVIDER, job, job, "Batch Job", "AI and Machine Learning", "Batch Inference",
-	                                      "Generative AI"}, 8);
+	add_fields(out,
+	           (const char *const[]){PROVIDER, PROVIDER, job, job, "Batch Job", "AI and Machine Learning", "Batch Inference",
+	                                 "Generative AI"},
+	           8);
 	buf_reset(&text);
 	buf_addf(&text, "%s/%s", model, l->sku);
 	add_fields(out, (const char *const[]){text.data, l->meter}, 2);
@@ -168,13 +174,18 @@ static int write_group(const struct report *r, const struct group *e, struct buf
 		l.effective = l.contracted;
 		so_far += l.list;
 		if (report_has_actual(r)) {
-			l.effective = m->money[MONEY_LIST] > 0 ? decimal_share(m->money[MONEY_ACTUAL], so_far, m->money[MONEY_LIST]) - given : 0;
+			l.effective =
+			    m->money[MONEY_LIST] > 0 ? decimal_share(m->money[MONEY_ACTUAL], so_far, m->money[MONEY_LIST]) - given : 0;
 			given += l.effective;
 		}
 		add_line(r, e, &l, day, out);
 	}
 	if (report_has_actual(r) && given != m->money[MONEY_ACTUAL]) {
-		struct line l = {.sku = "node-time", .meter = "Node time", .price_from = "", .quantity = m->count[COUNT_NODE_MS], .is_time = 1,
+		struct line l = {.sku = "node-time",
+		                 .meter = "Node time",
+		                 .price_from = "",
+		                 .quantity = m->count[COUNT_NODE_MS],
+		                 .is_time = 1,
 		                 .effective = m->money[MONEY_ACTUAL] - given};
 
 		add_line(r, e, &l, day, out);

@@ -121,8 +121,8 @@ static const char *tenant_label(const char *name)
 }
 
 /* Stacked by the tenants with most tokens, the others together. */
-static void add_by_tenant(const struct report *r, struct buf *out, const struct axis *a, const struct tenant *tenants, size_t n_tenants,
-                          int is_cost, const char *title, const char *note)
+static void add_by_tenant(const struct report *r, struct buf *out, const struct axis *a, const struct tenant *tenants,
+                          size_t n_tenants, int is_cost, const char *title, const char *note)
 {
 	size_t n_series = n_tenants <= TOP_TENANTS + 1 ? n_tenants : TOP_TENANTS + 1;
 	const char *series[TOP_TENANTS + 1];
@@ -143,13 +143,20 @@ static void add_by_tenant(const struct report *r, struct buf *out, const struct 
 			s++;
 		values[s * a->n + axis_find(a, g->values[0])] += is_cost ? cost_of(r, &g->m) : total_tokens(&g->m);
 	}
-	chart_columns(out, &(struct chart){.title = title, .note = note, .x_name = a->digits == 10 ? "Day" : "Period", .labels = a->labels,
-	                                   .n_points = a->n, .series = series, .n_series = n_series, .values = values,
+	chart_columns(out, &(struct chart){.title = title,
+	                                   .note = note,
+	                                   .x_name = a->digits == 10 ? "Day" : "Period",
+	                                   .labels = a->labels,
+	                                   .n_points = a->n,
+	                                   .series = series,
+	                                   .n_series = n_series,
+	                                   .values = values,
 	                                   .is_other_last = n_tenants > n_series});
 	free(values);
 }
 
-static void add_tenant_rows(struct buf *out, const struct tenant *tenants, size_t n, int is_cost, const char *title, const char *note)
+static void add_tenant_rows(struct buf *out, const struct tenant *tenants, size_t n, int is_cost, const char *title,
+                            const char *note)
 {
 	size_t n_points = n <= ROW_TENANTS + 1 ? n : ROW_TENANTS + 1;
 	const char *labels[ROW_TENANTS + 1], *series[] = {title};
@@ -166,13 +173,20 @@ static void add_tenant_rows(struct buf *out, const struct tenant *tenants, size_
 		snprintf(others, sizeof(others), "%zu others", n - ROW_TENANTS);
 		labels[ROW_TENANTS] = others;
 	}
-	chart_rows(out, &(struct chart){.title = title, .note = note, .x_name = "Tenant", .labels = labels, .n_points = n_points, .series = series,
-	                                .n_series = 1, .values = values});
+	chart_rows(out, &(struct chart){.title = title,
+	                                .note = note,
+	                                .x_name = "Tenant",
+	                                .labels = labels,
+	                                .n_points = n_points,
+	                                .series = series,
+	                                .n_series = 1,
+	                                .values = values});
 }
 
 /* Columns by day of some counts, each in its unit. */
-static void add_by_day(const struct report *r, struct buf *out, const struct axis *a, const char *title, const char *note, size_t n_series,
-                       const char *const *series, double (*get)(const struct measure *, size_t), int is_other_last)
+static void add_by_day(const struct report *r, struct buf *out, const struct axis *a, const char *title, const char *note,
+                       size_t n_series, const char *const *series, double (*get)(const struct measure *, size_t),
+                       int is_other_last)
 {
 	double *values = xcalloc(n_series * a->n, sizeof(*values));
 
@@ -183,8 +197,14 @@ static void add_by_day(const struct report *r, struct buf *out, const struct axi
 		for (size_t s = 0; s < n_series; s++)
 			values[s * a->n + p] += get(&g->m, s);
 	}
-	chart_columns(out, &(struct chart){.title = title, .note = note, .x_name = a->digits == 10 ? "Day" : "Period", .labels = a->labels,
-	                                   .n_points = a->n, .series = series, .n_series = n_series, .values = values,
+	chart_columns(out, &(struct chart){.title = title,
+	                                   .note = note,
+	                                   .x_name = a->digits == 10 ? "Day" : "Period",
+	                                   .labels = a->labels,
+	                                   .n_points = a->n,
+	                                   .series = series,
+	                                   .n_series = n_series,
+	                                   .values = values,
 	                                   .is_other_last = is_other_last});
 	free(values);
 }
@@ -227,8 +247,14 @@ static void add_histogram(struct buf *out, const struct histogram *h, const char
 		labels[n] = texts[n].data;
 		values[n] = (double)h->count[i];
 	}
-	chart_columns(out, &(struct chart){.title = title, .note = note, .x_name = title, .labels = labels, .n_points = n, .series = series,
-	                                   .n_series = 1, .values = values});
+	chart_columns(out, &(struct chart){.title = title,
+	                                   .note = note,
+	                                   .x_name = title,
+	                                   .labels = labels,
+	                                   .n_points = n,
+	                                   .series = series,
+	                                   .n_series = 1,
+	                                   .values = values});
 	for (size_t i = 0; i < n; i++)
 		buf_release(&texts[i]);
 }
@@ -298,7 +324,8 @@ static void add_tiles(const struct report *r, struct buf *out)
 	buf_release(&requests);
 	snprintf(more, sizeof(more), "%.1f %% from the cache", input > 0 ? 100 * (double)m->count[COUNT_CACHED] / input : 0.0);
 	number_tile(out, "Input tokens", input, "", more);
-	snprintf(more, sizeof(more), "%.1f %% reasoning", m->count[COUNT_OUTPUT] ? 100 * (double)m->count[COUNT_REASONING] / (double)m->count[COUNT_OUTPUT] : 0.0);
+	snprintf(more, sizeof(more), "%.1f %% reasoning",
+	         m->count[COUNT_OUTPUT] ? 100 * (double)m->count[COUNT_REASONING] / (double)m->count[COUNT_OUTPUT] : 0.0);
 	number_tile(out, "Output tokens", (double)m->count[COUNT_OUTPUT], "", m->count[COUNT_REASONING] ? more : "");
 	snprintf(more, sizeof(more), "%.1f %% busy", node > 0 ? 100 * (double)m->count[COUNT_BUSY_MS] / node : 0.0);
 	number_tile(out, "Node time", node / 3.6e6, " h", more);
@@ -310,7 +337,8 @@ static void add_tiles(const struct report *r, struct buf *out)
 	if (report_has_actual(r))
 		money_tile(r, out, "Actual cost", m->money[MONEY_ACTUAL], "node time at its price");
 	if (p.has_useful)
-		money_tile(r, out, "Per million tokens", p.useful, report_has_actual(r) ? "actual, of useful tokens" : "billed, of useful tokens");
+		money_tile(r, out, "Per million tokens", p.useful,
+		           report_has_actual(r) ? "actual, of useful tokens" : "billed, of useful tokens");
 	snprintf(more, sizeof(more), "%.4g h in killed attempts", (double)m->count[COUNT_KILLED_MS] / 3.6e6);
 	number_tile(out, "Wasted tokens", (double)m->count[COUNT_WASTED] + (double)m->count[COUNT_RECOMPUTED], "", more);
 	buf_adds(out, "</dl>\n");
@@ -332,7 +360,8 @@ static void add_charts(const struct report *r, struct buf *out)
 	}
 	axis_init(&a, first, last);
 	if (r->prices)
-		snprintf(cost_note, sizeof(cost_note), "%s, %s", report_has_actual(r) ? "node time at its price" : "billed", prices_currency(r->prices));
+		snprintf(cost_note, sizeof(cost_note), "%s, %s", report_has_actual(r) ? "node time at its price" : "billed",
+		         prices_currency(r->prices));
 	buf_adds(out, "<h2>Usage</h2>\n<div class=\"charts\">\n");
 	if (r->by_day.n) {
 		add_by_tenant(r, out, &a, tenants, n_tenants, 0, "Tokens by day", "input and output tokens, by tenant");
@@ -389,8 +418,9 @@ static void add_measure_cells(const struct report *r, struct buf *out, const str
 
 static void add_heads(const struct report *r, struct buf *out)
 {
-	buf_adds(out, "<th scope=\"col\">ok</th><th scope=\"col\">failed</th><th scope=\"col\">input</th><th scope=\"col\">cached</th>"
-	              "<th scope=\"col\">output</th><th scope=\"col\">node hours</th>");
+	buf_adds(out,
+	         "<th scope=\"col\">ok</th><th scope=\"col\">failed</th><th scope=\"col\">input</th><th scope=\"col\">cached</th>"
+	         "<th scope=\"col\">output</th><th scope=\"col\">node hours</th>");
 	if (report_has_list(r))
 		buf_addf(out, "<th scope=\"col\">list, %s</th><th scope=\"col\">billed</th>", prices_currency(r->prices));
 	if (report_has_actual(r))
@@ -419,7 +449,8 @@ static void add_groups(const struct report *r, struct buf *out)
 		buf_adds(out, i ? ", " : "");
 		html_add_text(out, g->by.list[i].name);
 	}
-	buf_adds(out, "</h2>\n<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"Table of groups\"><table>\n<thead><tr>");
+	buf_adds(out,
+	         "</h2>\n<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"Table of groups\"><table>\n<thead><tr>");
 	for (int i = 0; i < g->by.n; i++) {
 		buf_adds(out, "<th class=\"t\" scope=\"col\">");
 		html_add_text(out, g->by.list[i].name);
@@ -437,13 +468,16 @@ static void add_groups(const struct report *r, struct buf *out)
 	add_measure_cells(r, out, &r->total);
 	buf_adds(out, "</tr></tfoot>\n</table></div>\n");
 	if (n < g->n)
-		buf_addf(out, "<p class=\"note\">The first %zu of %zu groups; the total is of all. --format csv has every one.</p>\n", n, g->n);
+		buf_addf(out, "<p class=\"note\">The first %zu of %zu groups; the total is of all. --format csv has every one.</p>\n",
+		         n, g->n);
 }
 
 static void add_jobs(const struct report *r, struct buf *out)
 {
-	buf_adds(out, "<h2>Jobs</h2>\n<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"Table of jobs\"><table>\n<thead><tr><th class=\"t\" scope=\"col\">job</th><th class=\"t\" scope=\"col\">model"
-	              "</th><th class=\"t\" scope=\"col\">fingerprint</th><th scope=\"col\">rows</th><th scope=\"col\">records</th><th scope=\"col\">attempts</th>");
+	buf_adds(out, "<h2>Jobs</h2>\n<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"Table of "
+	              "jobs\"><table>\n<thead><tr><th class=\"t\" scope=\"col\">job</th><th class=\"t\" scope=\"col\">model"
+	              "</th><th class=\"t\" scope=\"col\">fingerprint</th><th scope=\"col\">rows</th><th "
+	              "scope=\"col\">records</th><th scope=\"col\">attempts</th>");
 	add_heads(r, out);
 	for (size_t i = 0; i < r->n_jobs; i++) {
 		const struct ledger_job *j = &r->jobs[i];
@@ -490,8 +524,8 @@ void report_write_html(const struct report *r, struct buf *out)
 	for (size_t i = 0; i < r->n_jobs; i++)
 		n_incomplete += !r->jobs[i].is_complete;
 	if (n_incomplete)
-		buf_addf(out, "<p class=\"note\">%zu of the jobs %s not complete: see their rows and records below.</p>\n", n_incomplete,
-		         n_incomplete == 1 ? "is" : "are");
+		buf_addf(out, "<p class=\"note\">%zu of the jobs %s not complete: see their rows and records below.</p>\n",
+		         n_incomplete, n_incomplete == 1 ? "is" : "are");
 	if (!r->prices)
 		buf_adds(out, "<p class=\"note\">Without a price sheet (--prices) there is no money here.</p>\n");
 	add_tiles(r, out);
@@ -499,7 +533,8 @@ void report_write_html(const struct report *r, struct buf *out)
 	if (r->groups.by.n)
 		add_groups(r, out);
 	add_jobs(r, out);
-	buf_adds(out, "<p class=\"dim\">Useful tokens are input and output of requests that succeeded. Waste is billed to nobody. Node time and its cost are shared "
+	buf_adds(out, "<p class=\"dim\">Useful tokens are input and output of requests that succeeded. Waste is billed to nobody. "
+	              "Node time and its cost are shared "
 	              "out among requests in proportion to their list price, or to their tokens where there is none.</p>\n");
 	html_end(out);
 }

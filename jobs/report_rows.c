@@ -5,7 +5,15 @@
 #include "jobs/day.h"
 #include "jobs/report.h"
 
-enum column_kind { COLUMN_COUNT, COLUMN_SECONDS, COLUMN_BILLED_TOKENS, COLUMN_MONEY, COLUMN_PER_INPUT, COLUMN_PER_OUTPUT, COLUMN_PER_USEFUL };
+enum column_kind {
+	COLUMN_COUNT,
+	COLUMN_SECONDS,
+	COLUMN_BILLED_TOKENS,
+	COLUMN_MONEY,
+	COLUMN_PER_INPUT,
+	COLUMN_PER_OUTPUT,
+	COLUMN_PER_USEFUL
+};
 
 struct column {
 	const char *name;
@@ -34,7 +42,8 @@ static int list_columns(struct column *c)
 }
 
 /* 1: there is a value and it was appended. */
-static int add_value(const struct report *r, struct buf *out, const struct column *c, const struct measure *m, const struct per_million *p)
+static int add_value(const struct report *r, struct buf *out, const struct column *c, const struct measure *m,
+                     const struct per_million *p)
 {
 	switch (c->kind) {
 	case COLUMN_COUNT:
@@ -171,9 +180,11 @@ void report_write_json(const struct report *r, struct buf *out)
 		add_string(out, j->model);
 		buf_adds(out, ",\"fingerprint\":");
 		add_string(out, j->fingerprint);
-		buf_addf(out, ",\"complete\":%s,\"rows\":%lld,\"records\":%lld,\"attempts\":%lld,\"start_unix_ms\":%lld,\"end_unix_ms\":%lld",
-		         j->is_complete ? "true" : "false", (long long)j->n_rows, (long long)j->n_charges, (long long)j->n_attempts,
-		         (long long)j->start_ms, (long long)j->end_ms);
+		buf_addf(
+		    out,
+		    ",\"complete\":%s,\"rows\":%lld,\"records\":%lld,\"attempts\":%lld,\"start_unix_ms\":%lld,\"end_unix_ms\":%lld",
+		    j->is_complete ? "true" : "false", (long long)j->n_rows, (long long)j->n_charges, (long long)j->n_attempts,
+		    (long long)j->start_ms, (long long)j->end_ms);
 		add_measure(r, out, &j->total);
 		buf_addc(out, '}');
 	}

@@ -8,7 +8,7 @@
 #define VALUE_MAX_COLUMNS 40
 
 struct table {
-	char **cells; /* [n_rows, n_columns], malloc'd */
+	char **cells;                     /* [n_rows, n_columns], malloc'd */
 	size_t n_rows, n_columns, n_text; /* the first n_text columns are texts: to the left */
 };
 
@@ -92,7 +92,7 @@ static int money_decimals(atto sum)
 {
 	double v = decimal_double(sum);
 
-	return v >= 1000 ? 2 : v >= 1 ? 4 : v >= 0.001 ? 6 : 9;
+	return v == 0 || v >= 1000 ? 2 : v >= 1 ? 4 : v >= 0.001 ? 6 : 9;
 }
 
 static char *money_text(atto a, int decimals)
@@ -111,13 +111,15 @@ static void add_cell(struct table *t, size_t *at, char *text)
 	t->cells[(*at)++] = text;
 }
 
-static void add_row(const struct report *r, struct table *t, const char *const *values, const struct measure *m)
+/* g NULL: the total */
+static void add_row(const struct report *r, struct table *t, const struct group *g)
 {
 	static const enum count_kind counts[] = {COUNT_OK, COUNT_FAILED, COUNT_INPUT, COUNT_CACHED, COUNT_OUTPUT};
+	const struct measure *m = g ? &g->m : &r->total;
 	size_t at = t->n_rows++ * t->n_columns;
 
 	for (size_t i = 0; i < t->n_text; i++)
-		add_cell(t, &at, values ? shown_text(values[i]) : xstrdup(i == 0 ? "TOTAL" : ""));
+		add_cell(t, &at, g ? shown_text(g->values[i]) : xstrdup(i == 0 ? "TOTAL" : ""));
 	for (size_t i = 0; i < sizeof(counts) / sizeof(*counts); i++)
 		add_cell(t, &at, count_text(m->count[counts[i]]));
 	add_cell(t, &at, hours_text(m->count[COUNT_NODE_MS]));
@@ -198,9 +200,9 @@ static void add_notes(const struct report *r, struct buf *out)
 	double node_s = (double)m->count[COUNT_NODE_MS];
 
 	if (node_s > 0)
-		buf_addf(out, "node time: %.1f %% busy, %.1f %% loading, %.1f %% publishing, %.1f %% idle\n", 100 * (double)m->count[COUNT_BUSY_MS] / node_s,
-		         100 * (double)m->count[COUNT_LOAD_MS] / node_s, 100 * (double)m->count[COUNT_PUBLISH_MS] / node_s,
-		         100 * (double)m->count[COUNT_IDLE_MS] / node_s);
+		buf_addf(out, "node time: %.1f %% busy, %.1f %% loading, %.1f %% publishing, %.1f %% idle\n",
+		         100 * (double)m->count[COUNT_BUSY_MS] / node_s, 100 * (double)m->count[COUNT_LOAD_MS] / node_s,
+		         100 * (double)m->count[COUNT_PUBLISH_MS] / node_s, 100 * (double)m->count[COUNT_IDLE_MS] / node_s);
 	if (report_has_list(r)) {
 		buf_adds(out, "the cache saved ");
 		add_amount(r, out, m->money[MONEY_SAVING]);
@@ -241,9 +243,9 @@ void report_write_table(const struct report *r, struct buf *out)
 	t.cells = xcalloc((r->groups.n + 2) * (t.n_text + 10), sizeof(*t.cells));
 	add_heads(r, &t);
 	for (size_t i = 0; i < r->groups.n; i++)
-		add_row(r, &t, r->groups.list[i]->values, &r->groups.list[i]->m);
+		add_row(r, &t, r->groups.list[i]);
 	if (r->groups.n > 1)
-		add_row(r, &t, NULL, &r->total);
+		add_row(r, &t, NULL);
 	print_table(&t, out);
 	add_notes(r, out);
 	for (size_t i = 0; i < t.n_rows * t.n_columns; i++)

@@ -23,12 +23,14 @@ struct report_options {
 static const struct option_spec report_options[] = {
     {"by", 0, OPTION_STRING, offsetof(struct report_options, by), "NAMES",
      "what to sum up by: any of tenant,project,user,model,job,node,day,tag:NAME (tenant,project,model)", 0, 0, NULL},
-    {"format", 0, OPTION_CHOICE, offsetof(struct report_options, format), "FORMAT", "table, or one for other programs or a browser (table)",
-     0, 0, "table|csv|json|focus|html"},
-    {"prices", 0, OPTION_STRING, offsetof(struct report_options, prices), "SHEET", "price sheet, YAML or JSON; without it there is no money",
-     0, 0, NULL},
-    {"output", 'o', OPTION_STRING, offsetof(struct report_options, output), "FILE", "write there (standard output)", 0, 0, NULL},
-    {"since", 0, OPTION_STRING, offsetof(struct report_options, since), "DAY", "first day that counts, such as 2026-01-31 (UTC)", 0, 0, NULL},
+    {"format", 0, OPTION_CHOICE, offsetof(struct report_options, format), "FORMAT",
+     "table, or one for other programs or a browser (table)", 0, 0, "table|csv|json|focus|html"},
+    {"prices", 0, OPTION_STRING, offsetof(struct report_options, prices), "SHEET",
+     "price sheet, YAML or JSON; without it there is no money", 0, 0, NULL},
+    {"output", 'o', OPTION_STRING, offsetof(struct report_options, output), "FILE", "write there (standard output)", 0, 0,
+     NULL},
+    {"since", 0, OPTION_STRING, offsetof(struct report_options, since), "DAY",
+     "first day that counts, such as 2026-01-31 (UTC)", 0, 0, NULL},
     {"until", 0, OPTION_STRING, offsetof(struct report_options, until), "DAY", "last day that counts", 0, 0, NULL},
     {"quiet", 'q', OPTION_FLAG, offsetof(struct report_options, quiet), NULL, "say nothing but errors", 0, 0, NULL},
     {0},
@@ -194,8 +196,10 @@ const struct command command_report = {
     "report",
     "[options] JOB...",
     "What jobs used and cost, by tenant, project, user, model, job, node type, day or any tag.",
-    "JOB is a job's directory or s3:// prefix, or a ledger.db. Of a job that is not merged, what is published so far counts. Rows are billed once, by their tokens and the price sheet; what retries computed is "
-    "waste and told apart. Node time is priced by the sheet and shared out among rows by their list price. The sums of any grouping are those of the "
+    "JOB is a job's directory or s3:// prefix, or a ledger.db. Of a job that is not merged, what is published so far counts. "
+    "Rows are billed once, by their tokens and the price sheet; what retries computed is "
+    "waste and told apart. Node time is priced by the sheet and shared out among rows by their list price. The sums of any "
+    "grouping are those of the "
     "job, to the last digit; a ledger that does not balance is refused with status 74.",
     report_options,
     sizeof(struct report_options),

@@ -1,4 +1,5 @@
-/* Price sheets. What is accepted must find a price for each of its own exact names, and charge nothing that is negative or does not add up. */
+/* Price sheets. What is accepted must find a price for each of its own exact names, and charge nothing that is negative or does
+ * not add up. */
 #include <stdlib.h>
 #include <string.h>
 

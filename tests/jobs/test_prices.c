@@ -152,21 +152,22 @@ TEST(days)
 	CHECK_INT(day_of_ms(DAY_MS), 1);
 }
 
-static const char sheet[] = "currency: EUR\n"
-                            "batch_discount: 0.5\n"
-                            "models:\n"
-                            "  - {model: '*', input: 1, output: 3}\n"
-                            "  - {model: 'qwen3-*', input: 0.3, output: 0.9, batch_discount: 0}\n"
-                            "  - {model: 'qwen3-?b', input: 0.25, output: 0.8}\n"
-                            "  - {model: qwen3-8b, from: 2026-07-01, input: 0.18, cached_input: 0.04, output: 0.55, reasoning: 0.66}\n"
-                            "  - {model: qwen3-8b, from: 2026-01-01, input: 0.2, output: 0.6}\n"
-                            "nodes:\n"
-                            "  - {node: h100x8, gpu: h100, gpus: 8}\n"
-                            "  - {node: l4, gpu: l4, per_gpu_hour: 0.71}\n"
-                            "  - {node: cpu-*, per_node_hour: 1.6}\n"
-                            "gpus:\n"
-                            "  - {gpu: h100, per_gpu_hour: 2.99}\n"
-                            "  - {gpu: h100, from: 2026-10-01, per_gpu_hour: 2.5}\n";
+static const char sheet[] =
+    "currency: EUR\n"
+    "batch_discount: 0.5\n"
+    "models:\n"
+    "  - {model: '*', input: 1, output: 3}\n"
+    "  - {model: 'qwen3-*', input: 0.3, output: 0.9, batch_discount: 0}\n"
+    "  - {model: 'qwen3-?b', input: 0.25, output: 0.8}\n"
+    "  - {model: qwen3-8b, from: 2026-07-01, input: 0.18, cached_input: 0.04, output: 0.55, reasoning: 0.66}\n"
+    "  - {model: qwen3-8b, from: 2026-01-01, input: 0.2, output: 0.6}\n"
+    "nodes:\n"
+    "  - {node: h100x8, gpu: h100, gpus: 8}\n"
+    "  - {node: l4, gpu: l4, per_gpu_hour: 0.71}\n"
+    "  - {node: cpu-*, per_node_hour: 1.6}\n"
+    "gpus:\n"
+    "  - {gpu: h100, per_gpu_hour: 2.99}\n"
+    "  - {gpu: h100, from: 2026-10-01, per_gpu_hour: 2.5}\n";
 
 static struct prices *parse(const char *text)
 {
@@ -268,8 +269,9 @@ TEST(costs)
 
 TEST(json_is_a_sheet)
 {
-	struct prices *p = parse("{\n\t\"currency\": \"USD\",\n\t\"models\": [{\"model\": \"m\\/\\u00e9\", \"from\": \"2026-01-01\", \"input\": 0.25,"
-	                         " \"output\": 1}]\n}\n");
+	struct prices *p = parse(
+	    "{\n\t\"currency\": \"USD\",\n\t\"models\": [{\"model\": \"m\\/\\u00e9\", \"from\": \"2026-01-01\", \"input\": 0.25,"
+	    " \"output\": 1}]\n}\n");
 
 	if (!p)
 		return;
@@ -307,26 +309,34 @@ TEST(faults_are_named)
 	    {MODEL_A "    input: [1]\n    output: 1\n", "s.yaml:4: models[0].input: must be a number"},
 	    {MODEL_A "    input: 0.123456789\n    output: 1\n", "s.yaml:4: models[0].input: has more than 8 decimals"},
 	    {MODEL_A "    input: 1000001\n    output: 1\n", "s.yaml:4: models[0].input: is more than 1000000"},
-	    {MODEL_A "    input: 1\n    output: 1\n    batch_discount: 1.5\n", "s.yaml:6: models[0].batch_discount: is more than 1"},
-	    {MODEL_A "    from: 2026-02-30\n    input: 1\n    output: 1\n", "s.yaml:4: models[0].from: must be a day such as 2026-01-31"},
+	    {MODEL_A "    input: 1\n    output: 1\n    batch_discount: 1.5\n",
+	     "s.yaml:6: models[0].batch_discount: is more than 1"},
+	    {MODEL_A "    from: 2026-02-30\n    input: 1\n    output: 1\n",
+	     "s.yaml:4: models[0].from: must be a day such as 2026-01-31"},
 	    {MODEL_A "    input: 1\n    output: 1\n  - {model: b, input: 1, output: 1}\n  - {model: a, input: 2, output: 1}\n",
 	     "s.yaml:7: model: 'a' has a price without `from` already (line 3)"},
 	    {MODEL_A "    from: 2026-01-01\n    input: 1\n    output: 1\n  - {model: a, from: 2026-01-01, input: 2, output: 1}\n",
 	     "s.yaml:7: model: 'a' has a price from 2026-01-01 already (line 3)"},
-	    {"currency: USD\nmodels:\n  - {model: \"\", input: 1, output: 1}\n", "s.yaml:3: models[0].model: must be a name of 1 to 256 bytes"},
-	    {"currency: USD\nnodes:\n  - {node: a}\n", "s.yaml:3: nodes[0].per_node_hour: missing (or per_gpu_hour, or a gpu that is listed under gpus)"},
+	    {"currency: USD\nmodels:\n  - {model: \"\", input: 1, output: 1}\n",
+	     "s.yaml:3: models[0].model: must be a name of 1 to 256 bytes"},
+	    {"currency: USD\nnodes:\n  - {node: a}\n",
+	     "s.yaml:3: nodes[0].per_node_hour: missing (or per_gpu_hour, or a gpu that is listed under gpus)"},
 	    {"currency: USD\nnodes:\n  - {node: a, gpu: h, gpus: 2}\n",
 	     "s.yaml:3: node 'a': gpu 'h' is not under gpus, and there is no per_node_hour or per_gpu_hour"},
 	    {"currency: USD\nnodes:\n  - {node: a, per_node_hour: 1, per_gpu_hour: 1}\n",
 	     "s.yaml:3: nodes[0].per_gpu_hour: give per_node_hour or per_gpu_hour, not both"},
-	    {"currency: USD\nnodes:\n  - {node: a, per_node_hour: 1, gpus: 1.5}\n", "s.yaml:3: nodes[0].gpus: must be a whole number"},
+	    {"currency: USD\nnodes:\n  - {node: a, per_node_hour: 1, gpus: 1.5}\n",
+	     "s.yaml:3: nodes[0].gpus: must be a whole number"},
 	    {"currency: USD\nnodes:\n  - {node: a, per_node_hour: 1}\n  - {node: a, per_node_hour: 1}\n",
 	     "s.yaml:4: node: 'a' has a price without `from` already (line 3)"},
 	    {"currency: USD\n---\ncurrency: EUR\n", "s.yaml:2: a second document begins here"},
 	    {"currency: USD\nmodels: *x\n", "s.yaml:2: found undefined alias"},
 	    {"currency: USD\nmodels: [\n", "s.yaml:3: did not find expected node content while parsing a flow node"},
-	    {"currency: USD\n\tmodels: 1\n", "s.yaml:2: found a tab character that violates indentation while scanning a plain scalar"},
-	    {"currency: USD\nmodels:\n  - &x {model: a, from: 2026-01-01, input: 1, output: 1}\n  - {model: b, input: 1, output: 1}\n", NULL},
+	    {"currency: USD\n\tmodels: 1\n",
+	     "s.yaml:2: found a tab character that violates indentation while scanning a plain scalar"},
+	    {"currency: USD\nmodels:\n  - &x {model: a, from: 2026-01-01, input: 1, output: 1}\n  - {model: b, input: 1, output: "
+	     "1}\n",
+	     NULL},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {

@@ -1,4 +1,5 @@
-/* Tests of what reports are made of: dimensions, groups, fields and pages. Sums of whole ledgers are held against Python's in tests/e2e/test_report.py. */
+/* Tests of what reports are made of: dimensions, groups, fields and pages. Sums of whole ledgers are held against Python's in
+ * tests/e2e/test_report.py. */
 #include "tests/check.h"
 
 #include "base/json.h"
@@ -10,10 +11,10 @@
 #include "queue/database.h"
 #include "queue/schema.h"
 
-#define CHECK_HAS(text, part)                                                                          \
-	do {                                                                                               \
-		if (!strstr((text), (part)))                                                                   \
-			printf("%s:%d: \"%s\" is not in \"%s\"\n", __FILE__, __LINE__, (part), (text)), check_failed_now = 1; \
+#define CHECK_HAS(text, part)                                                                                                  \
+	do {                                                                                                                       \
+		if (!strstr((text), (part)))                                                                                           \
+			printf("%s:%d: \"%s\" is not in \"%s\"\n", __FILE__, __LINE__, (part), (text)), check_failed_now = 1;              \
 	} while (0)
 
 TEST(dimensions)
@@ -25,7 +26,8 @@ TEST(dimensions)
 	    {"tenant,", "--by: '' is none of"},
 	    {"tag:", "--by: 'tag:' is none of"},
 	    {"day,day", "--by: 'day' is given twice"},
-	    {"tag:a,tag:b,tag:c,tag:d,tag:e,tag:f,tag:g,tag:h,tag:i,tag:j,tag:k,tag:l,tag:m,tag:n,tag:o,tag:p,tag:q", "--by: more than 16 names"},
+	    {"tag:a,tag:b,tag:c,tag:d,tag:e,tag:f,tag:g,tag:h,tag:i,tag:j,tag:k,tag:l,tag:m,tag:n,tag:o,tag:p,tag:q",
+	     "--by: more than 16 names"},
 	};
 	struct dimensions d;
 
@@ -99,8 +101,17 @@ TEST(csv_fields)
 {
 	static const struct {
 		const char *text, *field;
-	} cases[] = {{"", ""},          {"a b", "a b"},      {"a,b", "\"a,b\""},  {"a\"b", "\"a\"\"b\""}, {"\"", "\"\"\"\""},
-	             {"a\nb", "\"a\nb\""}, {"a\rb", "\"a\rb\""}, {" a", "\" a\""}, {"a ", "\"a \""},     {" ", "\" \""}, {"é", "é"}};
+	} cases[] = {{"", ""},
+	             {"a b", "a b"},
+	             {"a,b", "\"a,b\""},
+	             {"a\"b", "\"a\"\"b\""},
+	             {"\"", "\"\"\"\""},
+	             {"a\nb", "\"a\nb\""},
+	             {"a\rb", "\"a\rb\""},
+	             {" a", "\" a\""},
+	             {"a ", "\"a \""},
+	             {" ", "\" \""},
+	             {"é", "é"}};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		struct buf b = {0};
@@ -119,7 +130,10 @@ TEST(html_texts)
 	    {"", ""},
 	    {"a<b>&\"'", "a&lt;b&gt;&amp;&quot;&#39;"},
 	    {"\x1b[0m\x7f", "\xEF\xBF\xBD[0m\xEF\xBF\xBD"},
-	    {"a\u202Eb\u2067c\u200Fd", "a\xEF\xBF\xBD" "b\xEF\xBF\xBD" "c\xEF\xBF\xBD" "d"},
+	    {"a\u202Eb\u2067c\u200Fd", "a\xEF\xBF\xBD"
+	                               "b\xEF\xBF\xBD"
+	                               "c\xEF\xBF\xBD"
+	                               "d"},
 	    {"日本\n\t🙂", "日本\n\t🙂"},
 	};
 
@@ -137,8 +151,8 @@ TEST(chart_numbers)
 	static const struct {
 		double v;
 		const char *text;
-	} cases[] = {{0, "0"}, {0.00123, "0.00123"}, {1, "1"}, {999.9, "999.9"}, {999.96, "1k"}, {1000, "1k"}, {1234567, "1.235M"}, {2.5e9, "2.5G"},
-	             {7e12, "7T"}};
+	} cases[] = {{0, "0"},     {0.00123, "0.00123"}, {1, "1"},        {999.9, "999.9"}, {999.96, "1k"},
+	             {1000, "1k"}, {1234567, "1.235M"},  {2.5e9, "2.5G"}, {7e12, "7T"}};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		struct buf b = {0};
@@ -185,7 +199,8 @@ static int make_ledger(const char *path, const char *plan, int extra_tokens, str
 	         "(1, 0, 1, 0, 1, 1767225600000, 1000000, 0, 100000, 0, 0, 0, 1, 1);"
 	         "INSERT INTO shard_total VALUES(0, 2, 0, 2000000, 400000, 400000, 100000, %d);"
 	         "INSERT INTO claim VALUES(0, 1, 'x'), (0, 2, 'y');"
-	         "INSERT INTO attempt VALUES('x', 0, 'h', 'cpu', 1767225600000, 1767225700000, 100, 10, 60, 5, 2, 0, 2000000, 400000, 450000, 0, 0, 1, 1, '');",
+	         "INSERT INTO attempt VALUES('x', 0, 'h', 'cpu', 1767225600000, 1767225700000, 100, 10, 60, 5, 2, 0, 2000000, "
+	         "400000, 450000, 0, 0, 1, 1, '');",
 	         plan, 5 + extra_tokens);
 	rc = database_exec(&d, sql, err);
 	database_close(&d);
@@ -195,8 +210,9 @@ static int make_ledger(const char *path, const char *plan, int extra_tokens, str
 /* Small enough to be checked by hand. */
 TEST(a_small_report)
 {
-	static const char sheet[] = "currency: USD\nbatch_discount: 0.5\nmodels: [{model: '*', input: 1, cached_input: 0.1, output: 3}]\n"
-	                            "nodes: [{node: cpu, per_node_hour: 36}]\n";
+	static const char sheet[] =
+	    "currency: USD\nbatch_discount: 0.5\nmodels: [{model: '*', input: 1, cached_input: 0.1, output: 3}]\n"
+	    "nodes: [{node: cpu, per_node_hour: 36}]\n";
 	struct err err = {0};
 	struct prices *p = prices_parse("sheet", sheet, strlen(sheet), &err);
 	struct dimensions by;
@@ -212,10 +228,13 @@ TEST(a_small_report)
 	/* a: 0.6 + 0.04 + 0.9 = 1.54 of 2.84; b: 1 + 0.3. A hundred seconds at a cent. */
 	report_write_csv(&r, &b);
 	CHECK_STR(buf_str(&b),
-	          "tenant,currency,requests_ok,requests_failed,input_tokens,cached_input_tokens,output_tokens,reasoning_tokens,recomputed_tokens,billed_tokens,"
-	          "useful_tokens,wasted_tokens,node_seconds,load_seconds,busy_seconds,publish_seconds,idle_seconds,killed_seconds,gpu_seconds,list_cost,"
+	          "tenant,currency,requests_ok,requests_failed,input_tokens,cached_input_tokens,output_tokens,reasoning_tokens,"
+	          "recomputed_tokens,billed_tokens,"
+	          "useful_tokens,wasted_tokens,node_seconds,load_seconds,busy_seconds,publish_seconds,idle_seconds,killed_seconds,"
+	          "gpu_seconds,list_cost,"
 	          "billed_cost,cache_saving,actual_cost,killed_cost,per_million_input,per_million_output,per_million_useful\r\n"
-	          "a,USD,1,0,1000000,400000,300000,100000,5,1300000,1300000,27112,54.225,5.422,32.535,2.711,13.556,54.225,0.000,1.54,0.77,0.18,"
+	          "a,USD,1,0,1000000,400000,300000,100000,5,1300000,1300000,27112,54.225,5.422,32.535,2.711,13.556,54.225,0.000,1."
+	          "54,0.77,0.18,"
 	          "0.542253521126760563,0.542253521126760563,0.225352112676,1.056338028169,0.417118093174\r\n"
 	          "b,USD,1,0,1000000,0,100000,0,0,1100000,1100000,22888,45.775,4.578,27.465,2.289,11.444,45.775,0.000,1.3,0.65,0,"
 	          "0.457746478873239437,0.457746478873239437,0.352112676056,1.056338028169,0.416133162612\r\n");
