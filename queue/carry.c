@@ -234,7 +234,7 @@ static int end_shard(struct carry *c, struct piece *p, struct err *err)
 	rc = publish_piece(p, err);
 	if (rc == 0 && p->n_results == p->n_rows) {
 		dir = path_format("shards/%05" PRId64, p->shard);
-		rc = done_create(p->work, dir, p->n_rows, 0, p->names, p->n_names, err);
+		rc = done_create(p->work, dir, p->n_rows, 0, p->names, p->n_names, err) < 0 ? -1 : 0;
 		free(dir);
 	}
 	p->n_names = 0;

@@ -209,16 +209,6 @@ static int add_shard(struct committed *c, int64_t shard, struct err *err)
 	return o == FAILED ? -1 : 0;
 }
 
-static int spec_wants_determinism(const struct job *j)
-{
-	struct err ignored = {0};
-	yyjson_doc *doc = json_parse(j->spec, strlen(j->spec), ERR_OTHER, &ignored);
-	int wants = !doc || !yyjson_is_false(yyjson_obj_get(yyjson_doc_get_root(doc), "deterministic"));
-
-	yyjson_doc_free(doc);
-	return wants;
-}
-
 static int look_ahead(struct committed *c, struct err *err)
 {
 	struct sorter_part record;
@@ -255,7 +245,7 @@ struct committed *committed_open(struct job *j, const char *spill_path, const st
 	c->job = j;
 	c->rules = *rules;
 	c->sorter = sorter_new(spill_path, SORT_BYTES);
-	c->disagreement_is_error = spec_wants_determinism(j);
+	c->disagreement_is_error = job_is_deterministic(j);
 	if (prepare_followers(c, err) < 0)
 		goto fail;
 	for (int64_t i = 0; i < j->n_shards; i++)

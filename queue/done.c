@@ -2,7 +2,9 @@
  * what the shard's committed records are is settled once and for all. A segment that a stopped twin publishes later, under its own lower
  * epoch, changes nothing: not the merged bytes, and not the sums either.
  *
- *     {"rows":120,"epoch":2,"segments":["seg-0001-000001.db","seg-0002-000001.db"]} */
+ * They are all of the epoch that made the mark (compact.c).
+ *
+ *     {"rows":120,"epoch":2,"segments":["seg-0002-000001.db","seg-0002-000004.db"]} */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +27,7 @@ int done_create(struct store *s, const char *shard_dir, int64_t n_rows, int epoc
 	rc = store_create(s, path, b.data, b.len, err);
 	buf_release(&b);
 	free(path);
-	return rc < 0 ? -1 : 0;
+	return rc;
 }
 
 int done_parse(const char *text, size_t n, int64_t n_rows, struct segment_name **segments, size_t *n_segments, struct err *err)

@@ -289,6 +289,16 @@ int job_generation(const struct job *j)
 	return j->generation;
 }
 
+int job_is_deterministic(const struct job *j)
+{
+	struct err ignored = {0};
+	yyjson_doc *doc = json_parse(j->spec, strlen(j->spec), ERR_OTHER, &ignored);
+	int is = !doc || !yyjson_is_false(yyjson_obj_get(yyjson_doc_get_root(doc), "deterministic"));
+
+	yyjson_doc_free(doc);
+	return is;
+}
+
 int64_t job_n_rows(const struct job *j)
 {
 	return j->n_rows;

@@ -44,6 +44,7 @@ char *job_shard_dir(const struct job *j, int64_t shard);
 char *job_commit_name(int generation);
 /* plan.db, opened when it is first asked for; NULL on failure. */
 struct database *job_plan_db(struct job *j, struct err *err);
+int job_is_deterministic(const struct job *j); /* unless the spec says "deterministic": false */
 /* ERR_FENCED when a newer plan has taken this one's place, 0, -1. */
 int job_check_current(struct job *j, struct err *err);
 
@@ -91,6 +92,7 @@ void segment_writer_free(struct segment_writer *w);
 void segment_writer_add_result(struct segment_writer *w, const struct row_result *r);
 void segment_writer_add_partial(struct segment_writer *w, int64_t row, const void *state, size_t n);
 int64_t segment_writer_count(const struct segment_writer *w); /* results and partials in it */
+size_t segment_writer_bytes(const struct segment_writer *w);  /* about what it will take */
 /* Publish under path. On success the writer is empty again; on failure it is as before. */
 int segment_writer_publish(struct segment_writer *w, struct store *s, const char *name, struct err *err);
 
@@ -107,6 +109,7 @@ void segment_reader_close(struct segment_reader *r);
 int segment_reader_next_done(struct segment_reader *r, int64_t *row, struct err *err);
 int segment_reader_next_partial(struct segment_reader *r, int64_t *row, const void **state, size_t *n, struct err *err);
 int segment_reader_next_result(struct segment_reader *r, struct row_result *out, struct err *err); /* by row; the line is checked */
+int segment_reader_check(struct segment_reader *r, struct err *err); /* 0: all of it is sound, -1. The walks are then at their beginning. */
 
 /* ---- looking again ---- */
 
@@ -117,7 +120,7 @@ void look_again_wait(int look); /* after look 0, 1, ... */
 
 /* ---- done ---- */
 
-/* 0, also when the mark is there already. */
+/* 1: created, 0: there is another mark already, -1. */
 int done_create(struct store *s, const char *shard_dir, int64_t n_rows, int epoch, const struct segment_name *segments, size_t n_segments, struct err *err);
 /* The segments that count; *segments is the caller's to free(), NULL on failure. */
 int done_read(struct store *s, const char *shard_dir, int64_t n_rows, struct segment_name **segments, size_t *n_segments, struct err *err);

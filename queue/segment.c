@@ -19,6 +19,7 @@ struct segment_writer {
 	struct database db;
 	sqlite3_stmt *add_result, *add_partial, *drop_partial;
 	int64_t n_results, n_partials;
+	size_t n_bytes;
 };
 
 /* A database in memory fails only when memory is out or our SQL is wrong. */
@@ -33,6 +34,7 @@ static void writer_open(struct segment_writer *w)
 	struct err err = {0};
 
 	w->n_results = w->n_partials = 0;
+	w->n_bytes = 0;
 	if (database_create(&w->db, NULL, 16384, SEGMENT_APPLICATION_ID, SEGMENT_SCHEMA "BEGIN", &err) < 0)
 		BUG("%s", err.msg);
 	w->add_result = database_prepare(&w->db, "INSERT INTO result VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)", &err);
@@ -90,6 +92,7 @@ void segment_writer_add_result(struct segment_writer *w, const struct row_result
 	must(&w->db, sqlite3_step(s) == SQLITE_DONE);
 	sqlite3_reset(s);
 	w->n_results++;
+	w->n_bytes += r->n_line + 100; /* a row's figures, and its place in the index */
 	if (w->n_partials == 0)
 		return;
 	sqlite3_bind_int64(w->drop_partial, 1, r->row);
@@ -111,11 +114,17 @@ void segment_writer_add_partial(struct segment_writer *w, int64_t row, const voi
 	must(&w->db, sqlite3_step(w->add_partial) == SQLITE_DONE);
 	sqlite3_reset(w->add_partial);
 	w->n_partials++;
+	w->n_bytes += n + 20;
 }
 
 int64_t segment_writer_count(const struct segment_writer *w)
 {
 	return w->n_results + w->n_partials;
+}
+
+size_t segment_writer_bytes(const struct segment_writer *w)
+{
+	return w->n_bytes;
 }
 
 int segment_writer_publish(struct segment_writer *w, struct store *s, const char *name, struct err *err)
@@ -247,4 +256,29 @@ int segment_reader_next_result(struct segment_reader *r, struct row_result *out,
 	out->decode_s = sqlite3_column_double(s, 11);
 	out->finished_ms = sqlite3_column_int64(s, 12);
 	return 1;
+}
+
+int segment_reader_check(struct segment_reader *r, struct err *err)
+{
+	struct row_result result;
+	const void *state;
+	int64_t row, n_results = 0, n_done = 0;
+	size_t n;
+	int rc;
+
+	while ((rc = segment_reader_next_result(r, &result, err)) == 1)
+		n_results++;
+	while (rc == 0 && (rc = segment_reader_next_done(r, &row, err)) == 1) {
+		n_done++;
+		rc = 0;
+	}
+	while (rc == 0 && (rc = segment_reader_next_partial(r, &row, &state, &n, err)) == 1)
+		rc = 0;
+	if (rc == 0 && n_results != n_done)
+		rc = err_set(err, ERR_STORAGE, "%s: damaged: its index does not have its rows", r->db.name);
+	/* The walks begin anew. */
+	sqlite3_reset(r->result);
+	sqlite3_reset(r->done);
+	sqlite3_reset(r->partial);
+	return rc;
 }

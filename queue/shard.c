@@ -1,6 +1,6 @@
 /* shard.c: a claimed shard: which rows are left, results and partial states on their way to a segment.
  *
- * A handle's life:   claimed --shard_next, shard_add_*--> gathering --shard_publish--> segment, or `done` with the last row
+ * A handle's life:   claimed --shard_next, shard_add_*--> gathering --shard_publish--> segment, or `done` with the last row (compact.c)
  *                                                             ^                 |
  *                                                             '-----------------'   ERR_FENCED: only shard_close is left */
 #include "queue/shard_private.h"
@@ -10,20 +10,39 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/file.h"
+#include "base/log.h"
 #include "base/mem.h"
 
-/* Segments come in the order of epochs and numbers: of partial states the last one wins, and none counts once there is a result. */
-static int read_segment(struct shard *s, const char *name, struct err *err)
+static void add_name(struct segment_name **list, size_t *n, size_t *cap, struct segment_name name)
 {
-	struct segment_reader *r;
+	MEM_GROW(*list, *cap, *n + 1);
+	(*list)[(*n)++] = name;
+}
+
+int shard_has_set_aside(const struct shard *s, const struct segment_name *name)
+{
+	for (size_t i = 0; i < s->n_set_aside; i++)
+		if (s->set_aside[i].epoch == name->epoch && s->set_aside[i].sequence == name->sequence)
+			return 1;
+	return 0;
+}
+
+void shard_add_own(struct shard *s, int sequence, size_t n_bytes)
+{
+	MEM_GROW(s->own, s->own_cap, s->n_own + 1);
+	s->own[s->n_own++] = (struct own_segment){sequence, n_bytes};
+}
+
+/* Segments come in the order of epochs and numbers: of partial states the last one wins, and none counts once there is a result. */
+static int take_segment(struct shard *s, struct segment_reader *r, struct err *err)
+{
 	struct row_slot *slot;
 	const void *state;
 	size_t n;
 	int64_t row;
-	int is_damaged, rc = segment_reader_open(&r, s->job->store, name, &is_damaged, err);
+	int rc;
 
-	while (rc == 1 && (rc = segment_reader_next_done(r, &row, err)) == 1) {
+	while ((rc = segment_reader_next_done(r, &row, err)) == 1) {
 		slot = row_map_put(&s->rows, row);
 		if (slot->state != ROW_DONE)
 			s->n_done++;
@@ -42,38 +61,96 @@ static int read_segment(struct shard *s, const char *name, struct err *err)
 		slot->n_partial = n;
 		slot->state = ROW_PARTIAL;
 	}
+	return rc;
+}
+
+/* 1; 0: it is gone; -1. A damaged one is set aside: what it held runs again. */
+static int read_segment(struct shard *s, const struct segment_name *name, struct err *err)
+{
+	char *path = segment_path(s->dir, name->epoch, name->sequence);
+	struct segment_reader *r;
+	struct err fault = {0};
+	int is_damaged, rc = segment_reader_open(&r, s->job->store, path, &is_damaged, &fault);
+
+	free(path);
+	if (rc < 0 && !is_damaged)
+		return err_set(err, fault.code, "%s", fault.msg);
+	/* All of it: a row that is taken for done now cannot be given out again later. */
+	if (rc == 1 && segment_reader_check(r, &fault) < 0)
+		is_damaged = 1;
+	if (is_damaged) {
+		log_warn("shard %" PRId64 ": %s; it does not count, its rows run again", s->number, fault.msg);
+		add_name(&s->set_aside, &s->n_set_aside, &s->set_aside_cap, *name);
+		rc = 1;
+	} else if (rc == 1) {
+		add_name(&s->found, &s->n_found, &s->found_cap, *name);
+		rc = take_segment(s, r, err) < 0 ? -1 : 1;
+	}
 	segment_reader_close(r);
 	return rc;
+}
+
+static void forget(struct shard *s)
+{
+	row_map_release(&s->rows);
+	s->n_done = 0;
+	s->n_found = s->n_set_aside = 0;
+}
+
+/* What earlier epochs have finished. 0; 1: something that was listed is gone, look again; -1. */
+static int look(struct shard *s, struct err *err)
+{
+	struct shard_listing l;
+	int rc = shard_listing_read(&l, s->job->store, s->dir, err) < 0 ? -1 : 1;
+
+	if (rc == 1 && l.is_done) {
+		s->is_marked_done = 1;
+		s->job->shards[s->number].is_done = 1;
+		s->n_done = shard_n_rows(s);
+	}
+	for (size_t i = 0; i < l.n_segments && rc == 1 && !l.is_done; i++)
+		if (l.segments[i].epoch < s->epoch)
+			rc = read_segment(s, &l.segments[i], err);
+	shard_listing_release(&l);
+	return rc < 0 ? -1 : rc == 0;
+}
+
+static void shard_free(struct shard *s)
+{
+	segment_writer_free(s->pending);
+	line_reader_close(s->input);
+	store_file_release(&s->input_file);
+	buf_release(&s->line.key);
+	row_map_release(&s->rows);
+	free(s->found);
+	free(s->set_aside);
+	free(s->own);
+	free(s->dir);
+	free(s);
 }
 
 struct shard *shard_open(struct job *j, int64_t number, int epoch, const struct claim *claim, struct err *err)
 {
 	struct shard *s = xcalloc(1, sizeof(*s));
-	struct shard_listing l;
-	int rc;
+	int rc = 1;
 
 	s->job = j;
 	s->number = number;
 	s->epoch = epoch;
 	s->claim = *claim;
 	s->dir = job_shard_dir(j, number);
-	rc = shard_listing_read(&l, j->store, s->dir, err);
-	/* The list is ours now. */
-	s->segments = l.segments;
-	s->n_segments = s->segments_cap = l.n_segments;
-	for (size_t i = 0; i < s->n_segments && rc == 0; i++) {
-		char *name = segment_path(s->dir, s->segments[i].epoch, s->segments[i].sequence);
-
-		rc = read_segment(s, name, err);
-		free(name);
+	for (int i = 0; i < LOOKS && rc == 1; i++) {
+		if (i > 0)
+			look_again_wait(i - 1);
+		forget(s);
+		rc = look(s, err);
 	}
+	if (rc == 1)
+		rc = err_set(err, ERR_STORAGE, "%s: its segments are gone before they can be read", s->dir);
 	if (rc == 0 && s->n_done > shard_n_rows(s))
 		rc = err_set(err, ERR_STORAGE, "%s: its segments hold %" PRId64 " rows, the shard has %" PRId64, s->dir, s->n_done, shard_n_rows(s));
 	if (rc < 0) {
-		row_map_release(&s->rows);
-		free(s->segments);
-		free(s->dir);
-		free(s);
+		shard_free(s);
 		return NULL;
 	}
 	s->pending = segment_writer_new();
@@ -92,14 +169,7 @@ void shard_close(struct shard *s)
 			break;
 		}
 	claim_end(&s->claim);
-	segment_writer_free(s->pending);
-	line_reader_close(s->input);
-	store_file_release(&s->input_file);
-	buf_release(&s->line.key);
-	row_map_release(&s->rows);
-	free(s->segments);
-	free(s->dir);
-	free(s);
+	shard_free(s);
 }
 
 int64_t shard_number(const struct shard *s)
@@ -133,6 +203,8 @@ int shard_next(struct shard *s, struct shard_row *out, struct err *err)
 	size_t n;
 	int rc;
 
+	if (s->is_marked_done)
+		return 0;
 	if (!s->input) {
 		char *name = path_format("%s/input.jsonl.zst", s->dir);
 
@@ -200,39 +272,58 @@ void shard_add_partial(struct shard *s, int64_t row, const void *state, size_t n
 	segment_writer_add_partial(s->pending, row, state, n);
 }
 
-int shard_mark_done(struct shard *s, struct err *err)
+/* ERR_FENCED when a higher epoch is there. Epochs are made one after another, so the next number tells. */
+static int check_fence(struct shard *s, struct err *err)
 {
-	if (done_create(s->job->store, s->dir, shard_n_rows(s), s->epoch, s->segments, s->n_segments, err) < 0)
-		return -1;
-	s->is_marked_done = 1;
-	s->job->shards[s->number].is_done = 1;
-	return 0;
-}
-
-int shard_publish(struct shard *s, struct err *err)
-{
-	/* Epochs are made one after another, so the next number tells. */
 	char *path = path_format("%s/claim-%04d", s->dir, s->epoch + 1);
 	int fenced = store_exists(s->job->store, path, err);
-	int rc = 0;
 
 	free(path);
 	if (fenced < 0 || job_check_current(s->job, err) < 0)
 		return -1;
-	if (fenced)
-		return err_set(err, ERR_FENCED, "shard %" PRId64 ": another worker has taken it over (epoch %d, mine is %d)", s->number, s->epoch + 1,
-		               s->epoch);
-	if (segment_writer_count(s->pending) > 0) {
-		path = segment_path(s->dir, s->epoch, s->sequence + 1);
-		/* The number is used up only by success: should the file be there although this failed, the next try replaces it by more. */
-		rc = segment_writer_publish(s->pending, s->job->store, path, err);
-		free(path);
-		if (rc == 0) {
-			s->sequence++;
-			MEM_GROW(s->segments, s->segments_cap, s->n_segments + 1);
-			s->segments[s->n_segments++] = (struct segment_name){s->epoch, s->sequence};
-		}
+	return !fenced ? 0 : err_set(err, ERR_FENCED, "shard %" PRId64 ": another worker has taken it over (epoch %d, mine is %d)", s->number, s->epoch + 1,
+	                             s->epoch);
+}
+
+/* 0; 1: the shard is done without us; -1. */
+static int publish_pending(struct shard *s, struct err *err)
+{
+	struct err fault = {0};
+	size_t n_bytes = segment_writer_bytes(s->pending);
+	char *path = segment_path(s->dir, s->epoch, s->sequence + 1);
+	/* The number is used up only by success: should the file be there although this failed, the next try replaces it by more. */
+	int rc = segment_writer_publish(s->pending, s->job->store, path, &fault);
+
+	free(path);
+	if (rc == 0) {
+		shard_add_own(s, ++s->sequence, n_bytes);
+		return 0;
 	}
+	/* Who was overtaken may find that his temporary file was cleared away. */
+	if (check_fence(s, err) < 0 || (rc = shard_find_done(s, err)) < 0)
+		return -1;
+	return rc == 1 ? 1 : err_set(err, fault.code, "%s", fault.msg);
+}
+
+int shard_publish(struct shard *s, struct err *err)
+{
+	struct err fault = {0};
+	int rc = 0;
+
+	if (s->is_marked_done)
+		return 0;
+	if (check_fence(s, err) < 0)
+		return -1;
+	if (segment_writer_count(s->pending) > 0)
+		rc = publish_pending(s, err);
+	if (rc == 0 && s->n_own >= s->compact_from && (rc = shard_compact(s, &fault)) < 0) {
+		/* Nothing is lost by it; perhaps later. */
+		log_debug("shard %" PRId64 ": compaction: %s", s->number, fault.msg);
+		s->compact_from = s->n_own + 16;
+		rc = 0;
+	}
+	if (rc == 1 && (rc = shard_find_done(s, err)) == 0)
+		rc = err_set(err, ERR_STORAGE, "%s: a segment of mine is gone", s->dir);
 	if (rc == 0 && !s->is_marked_done && s->n_done == shard_n_rows(s))
 		rc = shard_mark_done(s, err);
 	return rc < 0 ? err_context(err, "shard %" PRId64, s->number) : 0;

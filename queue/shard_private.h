@@ -1,22 +1,33 @@
-/* shard_private.h: a claimed shard, shared by pick.c (which claims) and shard.c (which runs). */
+/* shard_private.h: a claimed shard, shared by pick.c (which claims), shard.c (which runs) and compact.c (which puts its segments in order). */
 #ifndef TOKENMILL_QUEUE_SHARD_PRIVATE_H
 #define TOKENMILL_QUEUE_SHARD_PRIVATE_H
 
 #include "queue/job_private.h"
 #include "queue/lines.h"
 
+struct own_segment { /* of this epoch */
+	int sequence;
+	size_t n_bytes; /* about */
+};
+
 struct shard {
 	struct job *job;
 	struct shard *next_open;
 	int64_t number;
-	int epoch, sequence; /* sequence: of the segment last published */
+	int epoch, sequence; /* sequence: the last number that was used */
 	struct claim claim;
 	char *dir;
-	struct segment_name *segments; /* that were read when it was opened, and those published since */
-	size_t n_segments, segments_cap;
+	struct segment_name *found; /* earlier epochs' segments whose rows count, as read when it was opened */
+	size_t n_found, found_cap;
+	struct segment_name *set_aside; /* damaged ones: their rows run again */
+	size_t n_set_aside, set_aside_cap;
+	struct own_segment *own; /* published under this epoch, and not replaced since; by number */
+	size_t n_own, own_cap;
+	size_t compact_from; /* no compaction while there are fewer: the last one failed */
 	struct row_map rows;
 	int64_t n_done;      /* rows in ROW_DONE */
 	int is_marked_done;
+	int is_adopted;      /* own segments have all rows */
 	struct store_file input_file;
 	struct line_reader *input; /* NULL before the first row */
 	struct shard_line line;
@@ -25,6 +36,15 @@ struct shard {
 
 /* The handle for a claim that was just made; reads what is done. NULL on failure: the claim is still the caller's to end. */
 struct shard *shard_open(struct job *j, int64_t number, int epoch, const struct claim *claim, struct err *err);
-int shard_mark_done(struct shard *s, struct err *err); /* create `done`; it may be there already */
+int shard_has_set_aside(const struct shard *s, const struct segment_name *name);
+void shard_add_own(struct shard *s, int sequence, size_t n_bytes);
+
+/* compact.c */
+/* Fold own segments when there are many alike. 0; 1: the shard is done without them; -1: they are as before. */
+int shard_compact(struct shard *s, struct err *err);
+/* All rows have results: create `done`, or find it there, and clear up. */
+int shard_mark_done(struct shard *s, struct err *err);
+/* 1: another epoch has marked the shard done; what this one published does not count and is removed. 0, -1. */
+int shard_find_done(struct shard *s, struct err *err);
 
 #endif

@@ -251,7 +251,8 @@ static int dir_create(struct store *s, const char *name, const void *data, size_
 			rc = holds(s, name, data, n, err);
 		} else {
 			temporary_remove(&t);
-			if (try_again(&try, e))
+			/* ENOENT: somebody took the temporary file for a dead process's, and cleared it away. */
+			if (try_again(&try, e == ENOENT ? ESTALE : e))
 				continue;
 			errno = e;
 			rc = err_sys(err, ERR_STORAGE, "%s", path);

@@ -371,14 +371,18 @@ TEST(epochs_disagree)
 	CHECK_INT(err.code, ERR_ENGINE);
 	CHECK_HAS(err.msg, "row 0: epochs 1 and 2 have different results");
 	err_clear(&err);
-	CHECK_INT(rig_work(j, &rig_worker, &r, 4, INT64_MAX, &err), 0); /* marks it done, with both */
-	CHECK_INT(job_merge(j, NULL, &err), -1);
+	CHECK_INT(rig_work(j, &rig_worker, &r, 4, INT64_MAX, &err), -1); /* cannot take over both */
 	CHECK_INT(err.code, ERR_ENGINE);
+	CHECK_HAS(err.msg, "row 0: epochs 1 and 2 have different results");
 	err_clear(&err);
 	job_close(j);
 	/* Where the job does not promise equal bytes the lower epoch counts. */
 	CHECK_INT(system("sed -i 's/\"model\"/\"deterministic\":false,&/' differ/job.json"), 0);
+	j = job_open("differ", &err);
+	CHECK_INT(rig_work(j, &rig_worker, &r, 4, INT64_MAX, &err), 0);
+	job_close(j);
 	merge_and_check("differ", &r);
+	CHECK_INT(system("test \"$(ls differ/shards/00000 | grep -v claim | tr '\\n' ' ')\" = 'done input.jsonl.zst seg-0004-000001.db '"), 0);
 }
 
 static void damage(const char *path, long at, char with)
@@ -398,39 +402,59 @@ TEST(damaged_segment)
 	struct rig r = {.n_rows = 200, .pad_bytes = 300, .rows_per_shard = 100};
 	struct err err = {0};
 	struct job *j;
-	struct shard *s = NULL;
 
 	CHECK_OK(rig_plan("damage", &r, &err), err);
 	j = job_open("damage", &err);
 	CHECK_INT(rig_work(j, &rig_worker, &r, 40, 90, &err), 90);
 	CHECK_INT(system("cp -r damage damage2; cp -r damage damage3; cp -r damage damage4"), 0);
 	job_close(j);
-	/* Cut short: seen when the shard is claimed. */
+	/* Cut short: seen when the shard is claimed, and set aside. */
 	CHECK_INT(truncate("damage/shards/00000/seg-0001-000002.db", 20000), 0);
 	j = job_open("damage", &err);
-	CHECK_INT(job_claim(j, &rig_worker, &s, &err), -1);
-	CHECK_INT(err.code, ERR_STORAGE);
-	CHECK_HAS(err.msg, "damage/shards/00000/seg-0001-000002.db");
-	err_clear(&err);
 	CHECK_INT(job_n_done_rows(j, &err), 50);
+	CHECK_INT(job_merge(j, NULL, &err), -1);
+	CHECK_INT(err.code, ERR_STORAGE);
+	CHECK_HAS(err.msg, "shard 0: damage/shards/00000/seg-0001-000002.db");
+	CHECK_HAS(err.msg, "`run` makes its rows again");
 	err_clear(&err);
+	CHECK_OK(job_merge_partial(j, NULL, NULL, &err), err);
+	CHECK_INT(system("test $(cat damage/results.jsonl damage/errors.jsonl | wc -l) = 50"), 0);
+	CHECK_INT(rig_work(j, &rig_worker, &r, 40, INT64_MAX, &err), 150);
 	job_close(j);
+	merge_and_check("damage", &r);
+	CHECK_INT(system("ls damage/shards/00000/seg-0001* 2>/dev/null | wc -l | grep -qx 0"), 0);
 	/* Empty: a valid database to SQLite. */
 	CHECK_INT(truncate("damage2/shards/00000/seg-0001-000001.db", 0), 0);
 	j = job_open("damage2", &err);
-	CHECK_INT(job_claim(j, &rig_worker, &s, &err), -1);
-	CHECK_HAS(err.msg, "seg-0001-000001.db");
-	err_clear(&err);
+	CHECK_INT(rig_work(j, &rig_worker, &r, 40, INT64_MAX, &err), 110 + 40);
 	job_close(j);
-	/* One letter of a line: seen by its checksum in merge. */
+	merge_and_check("damage2", &r);
+	/* One letter of a line of a shard that is done: seen by its checksum in merge. */
 	j = job_open("damage3", &err);
 	CHECK_INT(rig_work(j, &rig_worker, &r, 40, INT64_MAX, &err), 110);
-	CHECK_INT(system("LC_ALL=C sed -i '0,/quick/s//qu!ck/' damage3/shards/00000/seg-0001-000001.db"), 0);
+	CHECK_INT(system("LC_ALL=C sed -i '0,/quick/s//qu!ck/' damage3/shards/00000/seg-0002-000001.db"), 0);
 	CHECK_INT(job_merge(j, NULL, &err), -1);
 	CHECK_INT(err.code, ERR_STORAGE);
-	CHECK_HAS(err.msg, "damage3/shards/00000/seg-0001-000001.db");
+	CHECK_HAS(err.msg, "damage3/shards/00000/seg-0002-000001.db");
+	CHECK_HAS(err.msg, "merge --repair");
 	err_clear(&err);
+	CHECK_INT(job_repair(j, &err), 1);
+	CHECK_INT(job_all_done(j, &err), 0);
+	CHECK(rig_work(j, &rig_worker, &r, 40, INT64_MAX, &err) > 0);
+	CHECK_INT(job_repair(j, &err), 0);
 	job_close(j);
+	merge_and_check("damage3", &r);
+	/* Merged already: verify names the file, a repair makes the rows again. */
+	CHECK_INT(system("LC_ALL=C sed -i '0,/quick/s//qu!ck/' damage3/shards/00001/seg-*.db"), 0);
+	j = job_open("damage3", &err);
+	CHECK_INT(job_verify(j, &err), -1);
+	CHECK_HAS(err.msg, "damage3/shards/00001/seg-");
+	err_clear(&err);
+	CHECK_INT(job_repair(j, &err), 1);
+	CHECK_INT(job_is_merged(j, &err), 0);
+	CHECK(rig_work(j, &rig_worker, &r, 40, INT64_MAX, &err) > 0);
+	job_close(j);
+	merge_and_check("damage3", &r);
 	/* Temporary files of a writer that died are nothing, whatever is in them. */
 	CHECK_INT(system("cp damage4/shards/00000/seg-0001-000002.db damage4/shards/00000/seg-0001-000003.db.tmp-1-2-3;"
 	                 "echo torn >damage4/shards/00001/seg-0001-000001.db.tmp-9-9-9; echo x >damage4/shards/00001/claim-0001.tmp-1-1-1"), 0);
