@@ -7,6 +7,8 @@
 #include "jobs/ledger_private.h"
 
 #define ATTEMPT_MAX_MS (3660 * DAY_MS) /* ten years: beyond that a ledger is damaged */
+/* Beats come every 30 s or faster; much more than that is a clock that was set, not work. */
+#define UNSAID_MAX_MS 600000
 
 enum { PART_LOAD, PART_BUSY, PART_PUBLISH, PART_IDLE, N_PARTS };
 static const enum count_kind part_count[N_PARTS] = {COUNT_LOAD_MS, COUNT_BUSY_MS, COUNT_PUBLISH_MS, COUNT_IDLE_MS};
@@ -132,14 +134,29 @@ static int read_ms(const struct ledger_reader *l, sqlite3_stmt *s, int column, c
 	return 0;
 }
 
+/* What a killed attempt did not live to tell: until the last row that it finished, by the same clock, it worked. */
+static void add_unsaid(struct attempt_time *a, int64_t last_finished_ms)
+{
+	int64_t unsaid = last_finished_ms - a->start_ms - a->wall_ms;
+
+	if (unsaid > UNSAID_MAX_MS)
+		unsaid = UNSAID_MAX_MS;
+	if (unsaid > 0) {
+		a->wall_ms += unsaid;
+		a->part_ms[PART_BUSY] += unsaid;
+	}
+}
+
 int ledger_read_attempts(struct ledger_reader *l, struct err *err)
 {
 	/* Killed: it never ended, and someone else claimed one of its shards after it. */
 	sqlite3_stmt *s = database_prepare(
 	    &l->d,
-	    "SELECT id, node_type, started_unix_ms, updated_unix_ms, wall_s, load_s, busy_s, publish_s,"
+	    "SELECT attempt.id, node_type, started_unix_ms, updated_unix_ms, wall_s, load_s, busy_s, publish_s,"
 	    " state = 1 AND EXISTS(SELECT 1 FROM claim k, claim later WHERE k.attempt = attempt.id AND later.shard = k.shard"
-	    " AND later.epoch > k.epoch) FROM attempt ORDER BY id",
+	    " AND later.epoch > k.epoch), last.ms FROM attempt LEFT JOIN (SELECT k.attempt id, MAX(c.finished_ms) ms FROM charge c"
+	    " JOIN claim k ON k.shard = c.shard AND k.epoch = c.epoch WHERE EXISTS(SELECT 1 FROM attempt WHERE state = 1)"
+	    " GROUP BY k.attempt) last ON last.id = attempt.id AND state = 1 ORDER BY attempt.id",
 	    err);
 	struct ledger_job *j = l->job;
 	int r = s ? 0 : -1, n_types = 0;
@@ -163,6 +180,7 @@ int ledger_read_attempts(struct ledger_reader *l, struct err *err)
 		if (read_ms(l, s, 4, a.id, &a.wall_ms, err) < 0 || read_ms(l, s, 5, a.id, &a.part_ms[PART_LOAD], err) < 0 ||
 		    read_ms(l, s, 6, a.id, &a.part_ms[PART_BUSY], err) < 0 || read_ms(l, s, 7, a.id, &a.part_ms[PART_PUBLISH], err) < 0)
 			break;
+		add_unsaid(&a, sqlite3_column_int64(s, 9));
 		/* Clocks are read one after another: the parts may be some microseconds more than the whole. */
 		a.part_ms[PART_IDLE] = a.wall_ms - a.part_ms[PART_LOAD] - a.part_ms[PART_BUSY] - a.part_ms[PART_PUBLISH];
 		if (a.part_ms[PART_IDLE] < 0) {

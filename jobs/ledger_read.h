@@ -9,6 +9,9 @@
  * Shares are cut so that their sum is the pool to the last unit: cell k gets floor(pool * (w1 + ... + wk) / W) less what those
  * before it got, in the order of tags, day, node type.
  *
+ * An attempt that never ended told its times by its last heartbeat, which may be half a minute older than the last row that it
+ * published: its time counts until then, at most ten minutes more than it told, as busy.
+ *
  * A row's node type is that of the attempt which held its shard's epoch; where the ledger does not tell, the only type of the
  * job, or "". A row in which nothing ran counts on the day of the first attempt, or of the first row that finished.
  *

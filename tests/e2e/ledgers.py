@@ -144,10 +144,16 @@ def cells(ledger, sheet):
     # node time by day and type
     pools = {}
     computed = 0
+    claims = set(ledger.claims)
     for a in sorted(ledger.attempts, key=lambda a: a["id"].encode()):
         computed += a["prompt"] - a["cached"] + a["output"]
         killed = a["state"] == 1 and any(i == a["id"] and any(s2 == s and e2 > e for s2, e2, _ in ledger.claims) for s, e, i in ledger.claims)
         ms = {k: half_away(Fraction(a[k]) * 1000) for k in ("wall", "load", "busy", "publish")}
+        if a["state"] == 1:
+            last = max((c["finished_ms"] for c in ledger.charges if c["finished_ms"] is not None and (c["shard"], c["epoch"], a["id"]) in claims), default=0)
+            unsaid = max(0, min(600000, last - a["start"] - ms["wall"]))
+            ms["wall"] += unsaid
+            ms["busy"] += unsaid
         ms["idle"] = ms["wall"] - ms["load"] - ms["busy"] - ms["publish"]
         if ms["idle"] < 0:
             ms["wall"] -= ms["idle"]
