@@ -6,7 +6,6 @@ import glob
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -22,23 +21,17 @@ BYTES_ENGINE = "fake:tokens=1000"  # without a model each byte is one
 class Step:
     """One command: wall_s, cpu_s, peak_mb."""
 
-    def __init__(self, args, stop_when=None, status=0):
+    def __init__(self, args):
         print(f"  {' '.join(args)}", file=sys.stderr, flush=True)
         began = time.monotonic()
         with open("log", "wb") as log:
             process = subprocess.Popen(args, stdin=subprocess.DEVNULL, stderr=log, stdout=subprocess.PIPE)
-        while stop_when and not os.path.exists(stop_when) and process.poll() is None:
-            time.sleep(0.01)
-        self.wall_s = time.monotonic() - began
-        if stop_when:
-            process.send_signal(signal.SIGTERM)
         self.out = process.stdout.read().decode()
         _, code, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(code)
-        if process.returncode != status:
+        self.wall_s = time.monotonic() - began
+        if process.returncode != 0:
             sys.exit(f"{' '.join(args)}: exit status {process.returncode}\n{open('log', encoding='utf-8', errors='replace').read()}")
-        if not stop_when:
-            self.wall_s = time.monotonic() - began
         self.cpu_s = usage.ru_utime + usage.ru_stime
         self.peak_mb = usage.ru_maxrss / 1024
 
@@ -74,15 +67,10 @@ class Bench:
             subprocess.run([sys.executable, os.path.join(ROOT, "scripts/make-rows.py"), str(n), "--bytes", "1000"], stdout=f, check=True)
         return os.path.getsize(path)
 
-    def run_args(self, job, path, engine):
-        return [PROGRAM, "run", "--progress", "none", "--engine", engine, *self.args, "-o", job, path]
-
     def plan(self):
-        """Stopped as soon as the plan is there."""
         size = self.generate("all.jsonl", self.rows)
         self.generate("part.jsonl", self.rows // 4)
-        part = Step(self.run_args("part", "part.jsonl", self.engine), stop_when="part/job.json", status=143)
-        whole = Step(self.run_args("all", "all.jsonl", self.engine), stop_when="all/job.json", status=143)
+        part, whole = (Step([PROGRAM, "plan", "--engine", self.engine, *self.args, "--job", job, f"{job}.jsonl"]) for job in ("part", "all"))
         tokens = "SmolLM2's tokenizer" if self.model == MODEL else os.path.basename(self.model) if self.model else "one token for each byte"
         goal_s = 60 * self.rows / 1e6
         flat = is_flat(part, whole)
@@ -90,8 +78,7 @@ class Bench:
                  f"{goal_s:g} s, 300 MB, flat", whole.wall_s < goal_s and whole.peak_mb < 300 and flat)
 
     def run(self):
-        Step(self.run_args("part", "part.jsonl", self.engine))
-        whole = Step(self.run_args("all", "all.jsonl", self.engine))
+        _, whole = (Step([PROGRAM, "run", "--progress", "none", "-o", job]) for job in ("part", "all"))
         last, work_s = last_attempt("all")
         rate = last["rows"] / work_s
         self.add("run and publish, without plan and merge", f"{rate:.0f} rows/s, publish {100 * last['publish_s'] / work_s:.0f} %, {whole.peak_mb:.0f} MB",
@@ -100,7 +87,8 @@ class Bench:
     def commit(self):
         """At the speed of a real engine on a small machine: 100 rows a second."""
         self.generate("few.jsonl", 2000)
-        Step(self.run_args("few", "few.jsonl", f"{self.engine},rate={25000 if self.model else 100000}"))
+        engine = f"{self.engine},rate={25000 if self.model else 100000}"
+        Step([PROGRAM, "run", "--progress", "none", "--engine", engine, *self.args, "-o", "few", "few.jsonl"])
         last, work_s = last_attempt("few")
         share = last["publish_s"] / work_s
         self.add("commit path at 100 rows/s", f"{100 * share:.2f} % of {work_s:.0f} s", "1 %", share < 0.01)
