@@ -60,10 +60,10 @@ def drained_with_partial_tokens():
     path = write_rows("rows.jsonl", [{"custom_id": f"r{i}", "prompt": f"Row {i}", "max_tokens": 5000} for i in range(300)])
     engine = "fake:tokens=2000-4000"
     tokenmill(*fake_args("plain", path, engine=engine))
-    process = subprocess.Popen([PROGRAM, *fake_args("out", path, engine=engine + ",rate=300000")], stdin=subprocess.DEVNULL, stderr=open("log", "ab"))
+    process = subprocess.Popen([PROGRAM, *fake_args("out", path, engine=engine + ",rate=150000")], stdin=subprocess.DEVNULL, stderr=open("log", "ab"))
     while not os.path.exists("out/job.json"):
         time.sleep(0.01)
-    time.sleep(1)
+    time.sleep(1.5)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=30) == 143, open("log", encoding="utf-8", errors="replace").read()
     log = tokenmill("run", "-o", "out")
