@@ -44,6 +44,15 @@ void sha256_hex(const void *p, size_t n, char hex[SHA256_HEX_BYTES])
 	sha256_finish(h, hex);
 }
 
+void sha256_bytes(const void *p, size_t n, unsigned char out[32])
+{
+	struct sha256 *h = sha256_new();
+
+	sha256_add(h, p, n);
+	EVP_DigestFinal_ex((EVP_MD_CTX *)h, out, NULL);
+	EVP_MD_CTX_free((EVP_MD_CTX *)h);
+}
+
 void hmac_sha256(const void *key, size_t n_key, const void *p, size_t n, unsigned char mac[32])
 {
 	unsigned n_mac = 0;

@@ -13,6 +13,7 @@ void sha256_add(struct sha256 *h, const void *p, size_t n);
 void sha256_finish(struct sha256 *h, char hex[SHA256_HEX_BYTES]); /* frees h */
 
 void sha256_hex(const void *p, size_t n, char hex[SHA256_HEX_BYTES]);
+void sha256_bytes(const void *p, size_t n, unsigned char out[32]);
 void hmac_sha256(const void *key, size_t n_key, const void *p, size_t n, unsigned char mac[32]); /* RFC 2104 */
 
 uint64_t hash64(const void *p, size_t n, uint64_t seed); /* XXH3_64bits_withSeed; stable, may be stored */

@@ -32,6 +32,7 @@ struct carry {
 struct match {
 	int64_t row, shard;
 	const char *why_not; /* NULL: the same row */
+	int is_folded;       /* into another, whose record it gets: its own can go */
 };
 
 static int find_match(struct carry *c, const char *key, size_t n_key, const void *hash, struct match *m, struct err *err)
@@ -46,8 +47,10 @@ static int find_match(struct carry *c, const char *key, size_t n_key, const void
 		m->row = sqlite3_column_int64(s, 0);
 		m->shard = sqlite3_column_int64(s, 2);
 		m->why_not = sqlite3_column_bytes(s, 1) != 32 || memcmp(sqlite3_column_blob(s, 1), hash, 32) != 0 ? "has another request now"
+		             : sqlite3_column_type(s, 3) != SQLITE_NULL                                            ? "is folded into another now"
 		             : sqlite3_column_type(s, 2) == SQLITE_NULL                                            ? "is at fault now"
 		                                                                                                   : NULL;
+		m->is_folded = sqlite3_column_type(s, 3) != SQLITE_NULL;
 	}
 	sqlite3_reset(s);
 	return rc < 0 ? -1 : 0;
@@ -90,7 +93,7 @@ static int carry_result(struct carry *c, const struct plan_cursor *at, struct ro
 	c->how->n_finished++;
 	if (m.why_not) {
 		c->how->n_dropped++;
-		if (!c->how->may_drop)
+		if (!c->how->may_drop && !m.is_folded)
 			return err_set(err, ERR_FINGERPRINT, "row \"%.*s\" (%s:%" PRId64 ") has a result, and %s", (int)(at->n_key < 200 ? at->n_key : 200),
 			               at->key, at->source, at->line, m.why_not);
 		return 0;
@@ -316,7 +319,7 @@ int plan_carry(struct job_plan *p, struct err *err)
 	free(spill);
 	if (!c.old)
 		goto out;
-	c.find_new = database_prepare(&p->db, "SELECT row, hash, shard FROM row WHERE key=?", err);
+	c.find_new = database_prepare(&p->db, "SELECT row, hash, shard, same_as FROM row WHERE key=?", err);
 	c.find_old = database_prepare(c.old, "SELECT key, hash FROM row WHERE row=?", err);
 	if (!c.find_new || !c.find_old || carry_results(&c, err) < 0)
 		goto out;

@@ -31,18 +31,6 @@ void look_again_wait(int look)
 	nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000L}, NULL);
 }
 
-void sha256_bytes(const void *p, size_t n, unsigned char out[32])
-{
-	char hex[SHA256_HEX_BYTES];
-
-	sha256_hex(p, n, hex);
-	for (int i = 0; i < 32; i++) {
-		int high = hex[2 * i], low = hex[2 * i + 1];
-
-		out[i] = (unsigned char)((high <= '9' ? high - '0' : high - 'a' + 10) << 4 | (low <= '9' ? low - '0' : low - 'a' + 10));
-	}
-}
-
 int job_is_planned(const char *place, struct err *err)
 {
 	struct store *s = store_open(place, err);
@@ -113,6 +101,7 @@ static int read_figures(struct job *j, yyjson_val *root, struct err *err)
 			return err_set(err, ERR_STORAGE, "shard %zu costs %s", i, json_type_name(v));
 		j->shards[i].cost = yyjson_get_num(v);
 	}
+	f->expected_output_tokens = yyjson_get_num(yyjson_obj_get(figures, "expected_output_tokens"));
 	v = yyjson_obj_get(figures, "cost");
 	f->cost = yyjson_get_num(v);
 	if (!yyjson_is_num(v))
@@ -145,6 +134,7 @@ static int parse_job_json(struct job *j, const char *text, size_t n, struct err 
 	}
 	memcpy(j->plan_id, yyjson_get_str(id), sizeof(j->plan_id));
 	if (get_count(root, "rows", &j->n_rows, err) < 0 || get_count(root, "bad_rows", &j->n_bad_rows, err) < 0 ||
+	    get_count(root, "folded_rows", &j->n_folded_rows, err) < 0 ||
 	    read_shards(j, root, err) < 0 || read_figures(j, root, err) < 0)
 		goto out;
 	base = yyjson_obj_get(root, "base");
@@ -302,6 +292,11 @@ int job_is_deterministic(const struct job *j)
 int64_t job_n_rows(const struct job *j)
 {
 	return j->n_rows;
+}
+
+int64_t job_n_folded_rows(const struct job *j)
+{
+	return j->n_folded_rows;
 }
 
 int64_t job_n_bad_rows(const struct job *j)

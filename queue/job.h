@@ -48,10 +48,12 @@ struct plan_row {
 	size_t n_input;
 	int64_t n_prompt_tokens;
 	int64_t max_output_tokens;
+	double expected_output_tokens;
 	const void *prefix_key;  /* bytes that sort rows so that shared prefixes are neighbours: units of PLAN_PREFIX_UNIT, one for each step */
 	size_t n_prefix_key;     /* at most 1024 */
 	double cost;             /* of running it alone, in seconds or any unit; 0: as any other */
 	double prefix_saving;    /* what it costs less for each unit of prefix that was computed before */
+	const void *fold_key;    /* 32 bytes: a later row with the same ones has the same answer and is not run. NULL: is run in any case */
 	const char *tags;        /* what it is charged to: a JSON object of strings, canonical; NULL or empty for none */
 	size_t n_tags;
 	/* A row at fault: its finished error record instead of a run, a line without newline. NULL for a good row. */
@@ -104,11 +106,13 @@ const char *job_spec(const struct job *j); /* the spec's JSON text, as given to 
 int job_generation(const struct job *j); /* 1, or more when it was planned again */
 int64_t job_n_rows(const struct job *j);       /* all rows, those at fault included */
 int64_t job_n_bad_rows(const struct job *j);
+int64_t job_n_folded_rows(const struct job *j); /* rows that get the record of an earlier one (fold_key) */
 int64_t job_n_shards(const struct job *j);
 int64_t job_shard_n_rows(const struct job *j, int64_t shard);
 double job_shard_cost(const struct job *j, int64_t shard); /* in the planner's unit; of a shard's rows each shares with the one before */
 struct plan_figures { /* over the rows that run */
 	int64_t prompt_tokens, max_output_tokens;
+	double expected_output_tokens;
 	int64_t shared_units; /* of prefix, when each is computed once in the whole job */
 	double cost;          /* over all shards */
 };

@@ -22,7 +22,7 @@ struct job {
 	char *base;          /* what its plan.db and shards/ are below: "" or a prefix that ends in a slash */
 	char *spec;
 	char plan_id[33];
-	int64_t n_rows, n_bad_rows, n_shards;
+	int64_t n_rows, n_bad_rows, n_folded_rows, n_shards;
 	struct store_file plan_file; /* plan.db, once it is needed: workers do without */
 	struct database plan;
 	struct plan_figures figures;
@@ -257,8 +257,5 @@ struct workplace {
 };
 int workplace_open(struct workplace *w, struct job *j, const char *kind, struct err *err);
 void workplace_close(struct workplace *w); /* removes both */
-
-/* A SHA-256 as 32 bytes. */
-void sha256_bytes(const void *p, size_t n, unsigned char out[32]);
 
 #endif

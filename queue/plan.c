@@ -125,7 +125,7 @@ static int open_database(struct job_plan *p, struct err *err)
 	if (rc < 0 || database_exec(&p->db, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA cache_size=-49152; BEGIN", err) < 0)
 		return -1;
 	/* OR IGNORE looks at the key before it changes anything; without a journal a constraint must not fail in the middle. */
-	p->add_row = database_prepare(&p->db, "INSERT OR IGNORE INTO row VALUES(?,?,?,?,?,?,?,?,?,?,NULL)", err);
+	p->add_row = database_prepare(&p->db, "INSERT OR IGNORE INTO row VALUES(?,?,?,?,?,?,?,?,?,?,?)", err);
 	p->find_key = database_prepare(&p->db, "SELECT source_name, line FROM row NATURAL JOIN source WHERE key=?", err);
 	p->add_source = database_prepare(&p->db, "INSERT OR IGNORE INTO source(source_name) VALUES(?)", err);
 	p->find_source = database_prepare(&p->db, "SELECT source FROM source WHERE source_name=?", err);
@@ -208,6 +208,10 @@ void plan_close(struct job_plan *p)
 	sqlite3_finalize(p->find_source);
 	sqlite3_finalize(p->add_tag);
 	sqlite3_finalize(p->find_tag);
+	sqlite3_finalize(p->add_fold);
+	sqlite3_finalize(p->find_fold);
+	p->add_fold = p->find_fold = NULL;
+	database_close(&p->folds);
 	p->add_row = p->find_key = p->add_source = p->find_source = p->add_tag = p->find_tag = NULL;
 	database_close(&p->db);
 	sorter_free(p->rows);
@@ -300,10 +304,64 @@ static int hash_input(struct job_plan *p, const struct plan_row *row, unsigned c
 	return rc;
 }
 
+static int open_folds(struct job_plan *p, struct err *err)
+{
+	char *path = path_format("%s/folds.db", p->work_dir);
+	int rc = database_create(&p->folds, path, 4096, FOLDS_APPLICATION_ID, FOLDS_SCHEMA, err);
+
+	free(path);
+	if (rc < 0 || database_exec(&p->folds, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA cache_size=-32768; BEGIN", err) < 0)
+		return -1;
+	p->add_fold = database_prepare(&p->folds, "INSERT INTO fold VALUES(?,?)", err);
+	p->find_fold = database_prepare(&p->folds, "SELECT row FROM fold WHERE fold_key=?", err);
+	return p->add_fold && p->find_fold ? 0 : -1;
+}
+
+/* The first row with this fold key, -1 in *first when there is none. */
+static int find_fold(struct job_plan *p, const void *fold_key, int64_t *first, struct err *err)
+{
+	int rc;
+
+	*first = -1;
+	if (!p->find_fold && open_folds(p, err) < 0)
+		return -1;
+	sqlite3_bind_blob(p->find_fold, 1, fold_key, 32, SQLITE_STATIC);
+	rc = database_step(&p->folds, p->find_fold, err);
+	if (rc == 1)
+		*first = sqlite3_column_int64(p->find_fold, 0);
+	sqlite3_reset(p->find_fold);
+	return rc < 0 ? -1 : 0;
+}
+
+static int add_fold(struct job_plan *p, const void *fold_key, struct err *err)
+{
+	int rc;
+
+	sqlite3_bind_blob(p->add_fold, 1, fold_key, 32, SQLITE_STATIC);
+	sqlite3_bind_int64(p->add_fold, 2, p->n_rows);
+	rc = database_step(&p->folds, p->add_fold, err);
+	sqlite3_reset(p->add_fold);
+	return rc < 0 ? -1 : 0;
+}
+
+/* A row that will run: into the sorter that cuts shards. */
+static int add_to_sorter(struct job_plan *p, const struct plan_row *row, struct err *err)
+{
+	struct row_weight weight = {row->cost > 0 ? row->cost : 1, row->prefix_saving > 0 ? row->prefix_saving : 0};
+
+	buf_reset(&p->line);
+	shard_line_write(&p->line, p->n_rows, row);
+	p->figures.prompt_tokens += row->n_prompt_tokens;
+	p->figures.max_output_tokens += row->max_output_tokens;
+	p->figures.expected_output_tokens += row->expected_output_tokens;
+	return sorter_add(p->rows, row->prefix_key, row->n_prefix_key,
+	                  (struct sorter_part[]){{&weight, sizeof(weight)}, {p->line.data, p->line.len}}, 2, err);
+}
+
 int job_plan_add(struct job_plan *p, const struct plan_row *row, const char **first_source, int64_t *first_line, struct err *err)
 {
 	unsigned char hash[32];
-	int64_t source = 0, tags = 0;
+	int64_t source = 0, tags = 0, same_as = -1;
 	int rc;
 
 	if (row->n_prefix_key > 1024)
@@ -313,13 +371,15 @@ int job_plan_add(struct job_plan *p, const struct plan_row *row, const char **fi
 	if (hash_input(p, row, hash, err) < 0 || source_number(p, row->source, &source, err) < 0 ||
 	    tags_number(p, row, &tags, err) < 0)
 		goto fail;
+	if (row->fold_key && !row->error_line && find_fold(p, row->fold_key, &same_as, err) < 0)
+		goto fail;
 	sqlite3_bind_int64(p->add_row, 1, p->n_rows);
 	sqlite3_bind_text64(p->add_row, 2, row->key, row->n_key, SQLITE_STATIC, SQLITE_UTF8);
 	sqlite3_bind_blob(p->add_row, 3, hash, sizeof(hash), SQLITE_STATIC);
 	sqlite3_bind_int64(p->add_row, 4, source);
 	sqlite3_bind_int64(p->add_row, 5, row->line);
 	/* A number as wide as any shard's: filling it in later never makes a record grow and split its page. */
-	if (row->error_line)
+	if (row->error_line || same_as >= 0)
 		sqlite3_bind_null(p->add_row, 6);
 	else
 		sqlite3_bind_int64(p->add_row, 6, MAX_SHARDS);
@@ -327,6 +387,10 @@ int job_plan_add(struct job_plan *p, const struct plan_row *row, const char **fi
 	sqlite3_bind_int64(p->add_row, 8, row->max_output_tokens);
 	sqlite3_bind_int64(p->add_row, 9, tags);
 	sqlite3_bind_text64(p->add_row, 10, row->error_line, row->error_line ? row->n_error_line : 0, SQLITE_STATIC, SQLITE_UTF8);
+	if (same_as >= 0)
+		sqlite3_bind_int64(p->add_row, 11, same_as);
+	else
+		sqlite3_bind_null(p->add_row, 11);
 	rc = database_step(&p->db, p->add_row, err);
 	sqlite3_reset(p->add_row);
 	if (rc < 0)
@@ -342,18 +406,12 @@ int job_plan_add(struct job_plan *p, const struct plan_row *row, const char **fi
 			*first_line = sqlite3_column_int64(p->find_key, 1);
 		return 1;
 	}
-	if (!row->error_line) {
-		struct row_weight weight = {row->cost > 0 ? row->cost : 1, row->prefix_saving > 0 ? row->prefix_saving : 0};
-
-		buf_reset(&p->line);
-		shard_line_write(&p->line, p->n_rows, row);
-		if (sorter_add(p->rows, row->prefix_key, row->n_prefix_key,
-		               (struct sorter_part[]){{&weight, sizeof(weight)}, {p->line.data, p->line.len}}, 2, err) < 0)
-			goto fail;
-		p->figures.prompt_tokens += row->n_prompt_tokens;
-		p->figures.max_output_tokens += row->max_output_tokens;
-	} else {
+	if (row->error_line) {
 		p->n_bad_rows++;
+	} else if (same_as >= 0) {
+		p->n_folded_rows++;
+	} else if (add_to_sorter(p, row, err) < 0 || (row->fold_key && add_fold(p, row->fold_key, err) < 0)) {
+		goto fail;
 	}
 	p->n_rows++;
 	return 0;

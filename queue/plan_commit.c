@@ -135,8 +135,8 @@ static int publish(struct job_plan *p, const char *plan_id, const struct plan_sh
 	struct err ignored = {0};
 	int rc = store_exists(p->store, p->next_claim_name, err);
 
-	buf_addf(&b, "{\"format\":%d,\"plan_id\":\"%s\",\"base\":\"%s\",\"rows\":%" PRId64 ",\"bad_rows\":%" PRId64, JOB_FORMAT, plan_id, base,
-	         p->n_rows, p->n_bad_rows);
+	buf_addf(&b, "{\"format\":%d,\"plan_id\":\"%s\",\"base\":\"%s\",\"rows\":%" PRId64 ",\"bad_rows\":%" PRId64 ",\"folded_rows\":%" PRId64,
+	         JOB_FORMAT, plan_id, base, p->n_rows, p->n_bad_rows, p->n_folded_rows);
 	plan_shards_write(p, shards, &b);
 	buf_adds(&b, ",\"spec\":");
 	buf_adds(&b, spec_json);

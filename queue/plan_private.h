@@ -15,6 +15,8 @@
 #include "queue/sorter.h"
 
 #define SORT_BYTES ((size_t)64 << 20)
+#define FOLDS_APPLICATION_ID 0x746d666f /* "tmfo" */
+#define FOLDS_SCHEMA "CREATE TABLE fold(fold_key BLOB PRIMARY KEY, row INTEGER NOT NULL) WITHOUT ROWID;"
 #define MAX_SHARDS 8388607 /* needs three bytes in SQLite's record format, as do all numbers that are not smaller still */
 
 struct job_plan {
@@ -32,6 +34,8 @@ struct job_plan {
 	double next_beat_s;
 	struct database db;
 	sqlite3_stmt *add_row, *find_key, *add_source, *find_source;
+	struct database folds; /* which row has a fold key first: a file of its own, that goes with the working directory; opened when needed */
+	sqlite3_stmt *add_fold, *find_fold;
 	struct buf last_source;
 	int64_t last_source_number; /* 0: none yet */
 	sqlite3_stmt *add_tag, *find_tag;

@@ -321,8 +321,9 @@ void plan_shards_write(const struct job_plan *p, const struct plan_shards *s, st
 	buf_adds(out, "],\"shard_costs\":[");
 	for (int64_t i = 0; i < s->n; i++)
 		buf_addf(out, "%s%.6g", i ? "," : "", s->costs[i]);
-	buf_addf(out, "],\"figures\":{\"prompt_tokens\":%" PRId64 ",\"max_output_tokens\":%" PRId64 ",\"shared_units\":%" PRId64 ",\"cost\":%.9g}",
-	         f->prompt_tokens, f->max_output_tokens, f->shared_units, f->cost);
+	buf_addf(out, "],\"figures\":{\"prompt_tokens\":%" PRId64 ",\"max_output_tokens\":%" PRId64
+	         ",\"expected_output_tokens\":%.9g,\"shared_units\":%" PRId64 ",\"cost\":%.9g}",
+	         f->prompt_tokens, f->max_output_tokens, f->expected_output_tokens, f->shared_units, f->cost);
 }
 
 void plan_shards_release(struct plan_shards *s)

@@ -121,11 +121,12 @@ int job_replan_add_same(struct job_plan *p, struct err *err)
 			return -1;
 	p->n_rows = p->from->n_rows;
 	p->n_bad_rows = p->from->n_bad_rows;
+	p->n_folded_rows = p->from->n_folded_rows;
 	p->figures = p->from->figures;
 	p->figures.cost = 0; /* the cut sums it up */
-	if (place != p->n_rows - p->n_bad_rows)
+	if (place != p->n_rows - p->n_bad_rows - p->n_folded_rows)
 		return err_set(err, ERR_STORAGE, "%s: its shards have %" PRId64 " rows, the plan has %" PRId64, store_place(p->store), place,
-		               p->n_rows - p->n_bad_rows);
+		               p->n_rows - p->n_bad_rows - p->n_folded_rows);
 	return 0;
 }
 

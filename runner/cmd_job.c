@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "queue/job.h"
 #include "runner/commands.h"
+#include "runner/records.h"
 
 struct job_options {
 	int quiet;
@@ -14,20 +15,28 @@ static const struct option_spec job_options[] = {
     {0},
 };
 
-static struct job *open_named(const struct job_options *o, char **args, int n_args, struct err *err)
+static struct job *open_named(const struct job_options *o, char **args, int n_args, struct records *records, struct err *err)
 {
+	struct job *j;
+
 	if (n_args != 1) {
 		err_set(err, ERR_USAGE, "give one job directory");
 		return NULL;
 	}
 	if (o->quiet)
 		log_set_level(LOG_QUIET);
-	return job_open(args[0], err);
+	j = job_open(args[0], err);
+	if (j && records_attach(records, j, err) < 0) {
+		job_close(j);
+		j = NULL;
+	}
+	return j;
 }
 
 static int run_merge(const void *options, char **args, int n_args, struct err *err)
 {
-	struct job *j = open_named(options, args, n_args, err);
+	struct records records = {0};
+	struct job *j = open_named(options, args, n_args, &records, err);
 	int r;
 
 	if (!j)
@@ -46,7 +55,8 @@ static int run_merge(const void *options, char **args, int n_args, struct err *e
 
 static int run_verify(const void *options, char **args, int n_args, struct err *err)
 {
-	struct job *j = open_named(options, args, n_args, err);
+	struct records records = {0};
+	struct job *j = open_named(options, args, n_args, &records, err);
 	int r;
 
 	if (!j)

@@ -12,6 +12,7 @@
 #include "queue/job.h"
 #include "queue/store.h"
 #include "runner/commands.h"
+#include "runner/records.h"
 
 enum report_format { REPORT_TABLE = 1, REPORT_CSV = 2, REPORT_JSON = 3, REPORT_FOCUS = 4, REPORT_HTML = 5 };
 
@@ -93,6 +94,7 @@ static int add_place(struct report *r, const char *place, struct err *err)
 {
 	struct store *s;
 	struct job *j = NULL;
+	struct records records = {0};
 	int rc;
 
 	if (!store_is_url(place) && !file_is_dir(place))
@@ -103,7 +105,7 @@ static int add_place(struct report *r, const char *place, struct err *err)
 	rc = store_exists(s, "job.json", err);
 	if (rc == 1) {
 		j = job_open(place, err);
-		rc = j ? job_is_merged(j, err) : -1;
+		rc = j && records_attach(&records, j, err) == 0 ? job_is_merged(j, err) : -1;
 		if (rc == 0)
 			rc = add_unmerged(r, j, place, err);
 		else if (rc == 1)

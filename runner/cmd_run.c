@@ -25,6 +25,7 @@
 #include "runner/input.h"
 #include "runner/plan_turn.h"
 #include "runner/prepare.h"
+#include "runner/records.h"
 #include "runner/replan.h"
 #include "runner/signals.h"
 #include "runner/spec.h"
@@ -83,6 +84,7 @@ struct run {
 	struct prepared prepared; /* what is asked for; the rest is filled in from the job or the model */
 	struct engine *engine;
 	struct job *job;
+	struct records records;
 	struct job_worker worker;
 	struct heartbeat heart;
 	double start_s;
@@ -212,7 +214,9 @@ static int merge(struct run *r, struct err *err)
 	buf_adds(&extra, "{\"model\":");
 	json_write_string(&extra, r->prepared.setup.model_name, strlen(r->prepared.setup.model_name));
 	buf_addc(&extra, '}');
-	rc = job_merge(r->job, extra.data, err);
+	rc = records_attach(&r->records, r->job, err);
+	if (rc == 0)
+		rc = job_merge(r->job, extra.data, err);
 	buf_release(&extra);
 	if (rc == 0)
 		say_where(r);
@@ -276,8 +280,8 @@ static int work(struct run *r, struct err *err)
 	if (n_done < 0)
 		return -1;
 	if (n_done > job_n_bad_rows(r->job))
-		log_info("resuming: %" PRId64 " of %" PRId64 " rows are done", n_done, job_n_rows(r->job));
-	progress_init(&r->progress, style, job_n_rows(r->job), n_done);
+		log_info("resuming: %" PRId64 " of %" PRId64 " rows are done", n_done, job_n_rows(r->job) - job_n_folded_rows(r->job));
+	progress_init(&r->progress, style, job_n_rows(r->job) - job_n_folded_rows(r->job), n_done);
 	r->heart.ready_s = clock_seconds();
 	r->heart.engine = r->engine;
 	heartbeat_tell(&r->heart, &r->totals, 0);

@@ -10,7 +10,9 @@
 #include "base/hash.h"
 #include "base/json.h"
 
-/* 24 hex digits from the job's setup and the row's key. */
+enum { ID_DIGITS = 24 };
+
+/* ID_DIGITS hex digits from the job's setup and the row's key. */
 static void add_id(struct buf *out, const char *prefix, const struct output_rules *o, const char *key, size_t n_key,
                    uint64_t salt)
 {
@@ -308,4 +310,78 @@ void output_fault(struct buf *out, const struct output_rules *o, const char *key
 	add_or_null(out, f->code);
 	buf_adds(out, "}}");
 	end_line(out);
+}
+
+/* ---- the same answer for another row ---- */
+
+struct scan {
+	const char *at, *end;
+};
+
+static int skip(struct scan *s, const char *word)
+{
+	size_t n = strlen(word);
+
+	if ((size_t)(s->end - s->at) < n || memcmp(s->at, word, n) != 0)
+		return 0;
+	s->at += n;
+	return 1;
+}
+
+/* What add_id has written after its prefix. */
+static int skip_id(struct scan *s)
+{
+	if (s->end - s->at < ID_DIGITS)
+		return 0;
+	s->at += ID_DIGITS;
+	return 1;
+}
+
+static int skip_string(struct scan *s)
+{
+	if (!skip(s, "\""))
+		return 0;
+	for (; s->at < s->end && *s->at != '"'; s->at++)
+		if (*s->at == '\\')
+			s->at++;
+	return skip(s, "\"");
+}
+
+static int skip_number(struct scan *s)
+{
+	const char *start = s->at;
+
+	while (s->at < s->end && *s->at >= '0' && *s->at <= '9')
+		s->at++;
+	return s->at > start;
+}
+
+int output_renamed(struct buf *out, const char *setup, const char *line, size_t n_line, const char *key, size_t n_key, struct err *err)
+{
+	const struct output_rules o = {.setup = setup};
+	struct scan s = {line, line + n_line};
+	const char *status;
+	int status_digits, is_chat;
+
+	if (!skip(&s, "{\"id\":\"batch_req_") || !skip_id(&s) || !skip(&s, "\",\"custom_id\":") || !skip_string(&s) ||
+	    !skip(&s, ",\"response\":{\"status_code\":"))
+		return err_set(err, ERR_STORAGE, "not an output line: %.60s", n_line ? line : "");
+	status = s.at;
+	if (!skip_number(&s))
+		return err_set(err, ERR_STORAGE, "not an output line: no status code");
+	status_digits = (int)(s.at - status);
+	if (status_digits > 3 || !skip(&s, ",\"request_id\":\"") || !skip_id(&s) || !skip(&s, "\",\"body\":{"))
+		return err_set(err, ERR_STORAGE, "not an output line: no request_id");
+	begin_line(out, &o, key, n_key, NULL, 0, atoi(status));
+	is_chat = skip(&s, "\"id\":\"chatcmpl-");
+	if (is_chat || skip(&s, "\"id\":\"cmpl-")) {
+		if (!skip_id(&s))
+			return err_set(err, ERR_STORAGE, "not an output line: the id of its body is cut");
+		buf_adds(out, "{\"id\":\"");
+		add_id(out, is_chat ? "chatcmpl-" : "cmpl-", &o, key, n_key, 3);
+	} else {
+		buf_addc(out, '{');
+	}
+	buf_add(out, s.at, (size_t)(s.end - s.at));
+	return 0;
 }

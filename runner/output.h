@@ -36,6 +36,9 @@ struct sample_result {
  * echo: the prompt's text when the row asks for it. */
 void output_success(struct buf *out, const struct output_rules *o, const char *key, size_t n_key, const struct row_request *r,
                     const struct buf *echo, const struct sample_result *samples, size_t n_prompt_tokens);
+/* Append what the line would be if its row's key, and custom_id, were this key: all else in it depends on the request alone. setup as in
+ * output_rules. ERR_STORAGE when it is not a line of ours. */
+int output_renamed(struct buf *out, const char *setup, const char *line, size_t n_line, const char *key, size_t n_key, struct err *err);
 /* custom_id NULL: the key. */
 void output_fault(struct buf *out, const struct output_rules *o, const char *key, size_t n_key, const char *custom_id,
                   size_t n_custom_id, const struct row_fault *f);

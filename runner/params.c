@@ -424,6 +424,14 @@ static const struct param *param_find(const char *name)
 	return NULL;
 }
 
+int params_matters(const char *name, size_t n)
+{
+	for (size_t i = 0; i < sizeof(params) / sizeof(*params); i++)
+		if (strlen(params[i].name) == n && memcmp(params[i].name, name, n) == 0)
+			return params[i].set != set_nothing || strcmp(name, "messages") == 0 || strcmp(name, "prompt") == 0;
+	return 1;
+}
+
 const char *params_name(size_t i)
 {
 	return i < sizeof(params) / sizeof(*params) ? params[i].name : NULL;

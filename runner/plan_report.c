@@ -49,18 +49,18 @@ static double makespan(const struct job *j, int n_workers)
 
 static int compute_prices(struct plan_report *r, const char *sheet, const char *node_type, struct err *err)
 {
-	const struct plan_totals *t = &r->totals;
+	const struct plan_figures *f = job_figures(r->job);
 	int64_t day = day_of_ms(clock_unix_ms());
-	struct token_counts tokens = {.prompt = t->prompt_tokens, .cached = t->prompt_tokens - r->unique_tokens};
+	struct token_counts tokens = {.prompt = f->prompt_tokens, .cached = f->prompt_tokens - r->unique_tokens};
 
 	r->prices = prices_load(sheet, err);
 	if (!r->prices)
 		return -1;
 	if (prices_has_models(r->prices)) {
-		tokens.output = llround(t->expected_output_tokens);
+		tokens.output = llround(f->expected_output_tokens);
 		if (prices_tokens_cost(r->prices, r->prepared->setup.model_name, day, &tokens, &r->expected, err) < 0)
 			return -1;
-		tokens.output = t->max_output_tokens;
+		tokens.output = f->max_output_tokens;
 		if (prices_tokens_cost(r->prices, r->prepared->setup.model_name, day, &tokens, &r->most, err) < 0)
 			return -1;
 		r->has_token_price = 1;
@@ -78,6 +78,7 @@ int plan_report_compute(struct plan_report *r, const char *sheet, const char *no
 	const struct plan_figures *f = job_figures(r->job);
 	double *values;
 
+	r->n_folded = job_n_folded_rows(r->job);
 	r->unique_tokens = f->prompt_tokens - f->shared_units * PREFIX_BLOCK_TOKENS;
 	r->cache_share = f->prompt_tokens ? 1 - (double)r->unique_tokens / (double)f->prompt_tokens : 0;
 	r->n_shards = job_n_shards(r->job);
@@ -191,6 +192,7 @@ static void add_price(const struct plan_report *r, struct buf *out)
 void plan_report_text(const struct plan_report *r, struct buf *out)
 {
 	const struct plan_totals *t = &r->totals;
+	const struct plan_figures *f = job_figures(r->job);
 
 	buf_adds(out, "rows              ");
 	add_count(out, (double)t->n_rows);
@@ -199,14 +201,19 @@ void plan_report_text(const struct plan_report *r, struct buf *out)
 		add_count(out, (double)t->n_bad);
 		buf_adds(out, t->n_bad > 1 ? " are at fault and become error records" : " is at fault and becomes an error record");
 	}
-	buf_adds(out, "\nprompt tokens     ");
-	add_count(out, (double)t->prompt_tokens);
+	if (r->n_folded) {
+		buf_adds(out, "\nrun once          ");
+		add_count(out, (double)r->n_folded);
+		buf_adds(out, " rows get the answer of an earlier one with the same request");
+	}
+	buf_adds(out, r->n_folded ? "; tokens are without them\nprompt tokens     " : "\nprompt tokens     ");
+	add_count(out, (double)f->prompt_tokens);
 	buf_adds(out, "\nto be computed    ");
 	add_count(out, (double)r->unique_tokens);
 	buf_addf(out, " when every shared prefix is computed once; best possible share of cache hits: %.1f %%\noutput tokens     ", 100 * r->cache_share);
-	add_count(out, t->expected_output_tokens);
+	add_count(out, f->expected_output_tokens);
 	buf_adds(out, " expected, ");
-	add_count(out, (double)t->max_output_tokens);
+	add_count(out, (double)f->max_output_tokens);
 	buf_adds(out, " at most\n");
 	buf_addf(out, "context           %d tokens\n", r->prepared->setup.n_context);
 	add_shards(r, out);
@@ -230,11 +237,12 @@ static void add_exact(struct buf *out, const char *name, atto amount)
 void plan_report_json(const struct plan_report *r, struct buf *out)
 {
 	const struct plan_totals *t = &r->totals;
+	const struct plan_figures *f = job_figures(r->job);
 
-	buf_addf(out, "{\"rows\":%" PRId64 ",\"bad_rows\":%" PRId64 ",\"prompt_tokens\":%" PRId64 ",\"unique_prefill_tokens\":%" PRId64, t->n_rows, t->n_bad,
-	         t->prompt_tokens, r->unique_tokens);
+	buf_addf(out, "{\"rows\":%" PRId64 ",\"bad_rows\":%" PRId64 ",\"folded_rows\":%" PRId64 ",\"prompt_tokens\":%" PRId64 ",\"unique_prefill_tokens\":%" PRId64, t->n_rows, t->n_bad, r->n_folded,
+	         f->prompt_tokens, r->unique_tokens);
 	buf_addf(out, ",\"best_cache_hit_share\":%.6f,\"expected_output_tokens\":%.0f,\"max_output_tokens\":%" PRId64 ",\"context\":%d", r->cache_share,
-	         t->expected_output_tokens, t->max_output_tokens, r->prepared->setup.n_context);
+	         f->expected_output_tokens, f->max_output_tokens, r->prepared->setup.n_context);
 	buf_addf(out, ",\"shards\":{\"count\":%" PRId64 ",", r->n_shards);
 	add_spread(out, "rows", &r->rows);
 	buf_addc(out, ',');

@@ -28,6 +28,7 @@ struct plan_report {
 	struct plan_totals totals;
 	struct buf faults;               /* members of a JSON array */
 	/* computed */
+	int64_t n_folded;
 	int64_t unique_tokens;           /* prompt tokens when each shared block is computed once */
 	double cache_share;              /* best possible share of prompt tokens that come out of the cache */
 	int64_t n_shards;

@@ -28,6 +28,8 @@ struct plan_item {
 	struct buf tags; /* row_tags */
 	int64_t n_prompt, max_output;
 	double cost, saving, expected; /* as in struct plan_row; tokens of all answers */
+	int can_fold;
+	unsigned char fold_key[32];
 	size_t n_prefix;
 	unsigned char prefix[PREFIX_KEY_MAX_BYTES];
 };
@@ -139,6 +141,15 @@ static int read_batch(struct planner *p, struct plan_batch *b)
 
 /* ---- parse ---- */
 
+static void identify_item(struct plan_item *it, const struct row_request *r, struct buf *identity)
+{
+	buf_reset(identity);
+	row_identity(r, identity);
+	it->can_fold = identity->len > 0;
+	if (it->can_fold)
+		sha256_bytes(identity->data, identity->len, it->fold_key);
+}
+
 /* What the row will cost, as far as it can be told before it runs. */
 static void estimate_item(const struct planner *p, struct plan_item *it, const struct row_request *r)
 {
@@ -166,6 +177,7 @@ static void parse_item(struct planner *p, struct plan_batch *b, struct plan_item
 	it->fault = (struct row_fault){0};
 	it->n_prompt = it->max_output = 0;
 	it->cost = it->saving = it->expected = 0;
+	it->can_fold = 0;
 	it->n_prefix = 0;
 	buf_reset(&it->id);
 	buf_reset(&it->tags);
@@ -176,6 +188,8 @@ static void parse_item(struct planner *p, struct plan_batch *b, struct plan_item
 		it->max_output = (int64_t)r.n * r.sampling.max_tokens;
 		it->n_prefix = plan_prefix_key(m->ids.ids, m->ids.n ? m->ids.n - 1 : 0, it->prefix);
 		estimate_item(p, it, &r);
+		if (p->o->fold)
+			identify_item(it, &r, &m->rendered); /* the prompt's text is no longer needed */
 	}
 	it->is_bad = it->fault.message[0] != '\0';
 	if (r.custom_id)
@@ -239,14 +253,6 @@ static int add_nameless(struct planner *p, struct plan_row *row, const struct pl
 	return r;
 }
 
-/* Into the sums, or out of them again. */
-static void count(struct plan_totals *t, const struct plan_item *it, int sign)
-{
-	t->prompt_tokens += sign * it->n_prompt;
-	t->max_output_tokens += sign * it->max_output;
-	t->expected_output_tokens += sign * it->expected;
-}
-
 static int add_item(struct planner *p, struct plan_batch *b, struct plan_item *it)
 {
 	const char *source = b->text.data + it->source_at, *first_source = NULL, *base;
@@ -261,10 +267,12 @@ static int add_item(struct planner *p, struct plan_batch *b, struct plan_item *i
 	    .n_input = it->n_text,
 	    .n_prompt_tokens = it->n_prompt,
 	    .max_output_tokens = it->max_output,
+	    .expected_output_tokens = it->expected,
 	    .prefix_key = it->prefix,
 	    .n_prefix_key = it->n_prefix,
 	    .cost = it->cost,
 	    .prefix_saving = it->saving,
+	    .fold_key = it->can_fold ? it->fold_key : NULL,
 	    .tags = it->tags.data,
 	    .n_tags = it->tags.len,
 	};
@@ -274,7 +282,7 @@ static int add_item(struct planner *p, struct plan_batch *b, struct plan_item *i
 	if (it->is_bad)
 		tell(p, source, it->line, &it->fault);
 	else
-		count(p->totals, it, 1);
+		p->totals->prompt_tokens += it->n_prompt;
 	if (!it->id.len)
 		return add_nameless(p, &row, it, it->is_bad ? &it->fault : NULL);
 	r = add_row(p, &row, it, it->is_bad ? &it->fault : NULL, &first_source, &first_line);
@@ -287,10 +295,11 @@ static int add_item(struct planner *p, struct plan_batch *b, struct plan_item *i
 	              base ? base + 1 : first_source, (long long)first_line, (long long)it->line);
 	if (!it->is_bad) {
 		tell(p, source, it->line, &duplicate);
-		count(p->totals, it, -1);
+		p->totals->prompt_tokens -= it->n_prompt;
 	}
 	row.n_prompt_tokens = row.max_output_tokens = 0;
 	row.n_prefix_key = 0;
+	row.fold_key = NULL;
 	return add_nameless(p, &row, it, &duplicate);
 }
 

@@ -24,14 +24,14 @@ struct plan_options {
 	int n_threads;         /* at least 1 */
 	int64_t max_bad_rows;  /* -1: no limit */
 	int64_t n_faults_told; /* how many are told one by one */
+	int fold;              /* rows that must have the same answer as an earlier one are not run */
 	struct buf *faults;    /* NULL, or gets those as members of a JSON array: {"source","line","message"} */
 	struct cost_model cost; /* all 0: cost_model_default */
 	const struct output_lengths *lengths; /* what is known of the model's answers, NULL: nothing */
 };
 
 struct plan_totals {
-	int64_t n_rows, n_bad, prompt_tokens, max_output_tokens;
-	double expected_output_tokens;
+	int64_t n_rows, n_bad, prompt_tokens; /* tokens also of rows that are folded; job_figures is without them */
 };
 
 /* Fills inputs (names, digests, row counts) and totals. ERR_INPUT: a file is damaged, no row at all, or too many bad ones.

@@ -190,6 +190,7 @@ int prepared_add_rows(struct prepared *p, struct job_plan *plan, const struct in
 	                          .n_threads = n_threads,
 	                          .max_bad_rows = prepare_allowed_bad_rows(o),
 	                          .n_faults_told = o->strict ? 1000 : 20,
+	                          .fold = spec->folds,
 	                          .faults = faults};
 	struct speed speed;
 
@@ -202,7 +203,7 @@ int prepared_add_rows(struct prepared *p, struct job_plan *plan, const struct in
 
 int prepared_commit(struct prepared *p, struct job_plan *plan, const struct job_spec *spec, struct err *err)
 {
-	struct job_spec mine = {.setup = p->setup, .inputs = spec->inputs, .n_shards = spec->n_shards};
+	struct job_spec mine = {.setup = p->setup, .inputs = spec->inputs, .n_shards = spec->n_shards, .folds = spec->folds};
 	struct buf text = {0};
 	int rc;
 
@@ -227,7 +228,7 @@ int prepared_plan(struct prepared *p, const char *dir, const struct input_list *
 int prepared_plan_into(struct prepared *p, struct job_plan *plan, const struct input_list *files, int n_threads, struct buf *faults,
                        struct plan_totals *totals, struct err *err)
 {
-	struct job_spec spec = {.n_shards = p->o->shards};
+	struct job_spec spec = {.n_shards = p->o->shards, .folds = p->o->fold};
 	double start = clock_seconds();
 	int rc = -1;
 

@@ -27,7 +27,7 @@
 
 struct prepare_options {
 	const char *model, *engine, *defaults, *name, *date;
-	int math, kv_type, strict; /* math, kv_type 0: not given */
+	int math, kv_type, strict, fold; /* math, kv_type 0: not given */
 	int64_t seed;              /* -1: not given */
 	int64_t max_bad_rows;      /* -1: no limit */
 	int64_t context;           /* 0: not given */
@@ -58,6 +58,8 @@ struct prepare_options {
 	     "the day that a chat template sees (default: today)", 0, 0, NULL},                                                      \
 	    {"shards", 0, OPTION_INT, PREPARE_OFFSET(type, member, shards), "N",                                                    \
 	     "how many parts workers can claim (default: by the number of rows)", 1, 8388607, NULL},                                 \
+	    {"fold-duplicates", 0, OPTION_FLAG, PREPARE_OFFSET(type, member, fold), NULL,                                            \
+	     "run rows with the same request once (greedy ones, and those with a seed of their own)", 0, 0, NULL},                   \
 	    {"strict", 0, OPTION_FLAG, PREPARE_OFFSET(type, member, strict), NULL, "run nothing if any row is at fault", 0, 0, NULL}, \
 	{                                                                                                                            \
 		"max-bad-rows", 0, OPTION_INT, PREPARE_OFFSET(type, member, max_bad_rows), "N", "run nothing if more rows are at fault", \
@@ -97,11 +99,11 @@ int prepared_finish(struct prepared *p, struct err *err);
 
 /* How fast the model is here with n_threads, as bench or earlier runs measured it: 1, 0 when nothing is known. */
 int prepared_speed(const struct prepared *p, int n_threads, struct speed *s);
-/* The files' rows into a plan that was begun; costs are those of this machine (prepared_speed). spec gets the inputs, totals are filled in. Frees
+/* The files' rows into a plan that was begun; costs are those of this machine (prepared_speed). spec says whether duplicates are folded, and gets the inputs; totals are filled in. Frees
  * nothing. files, n_threads >= 1; faults: NULL, or as in struct plan_options. */
 int prepared_add_rows(struct prepared *p, struct job_plan *plan, const struct input_list *files, int n_threads, struct buf *faults,
                       struct job_spec *spec, struct plan_totals *totals, struct err *err);
-/* Commit with this setup and spec's inputs and shards; frees the plan, as job_plan_commit, whose result it returns. */
+/* Commit with this setup and spec's inputs, shards and folds; frees the plan, as job_plan_commit, whose result it returns. */
 int prepared_commit(struct prepared *p, struct job_plan *plan, const struct job_spec *spec, struct err *err);
 /* Both, in a plan that is begun, which is freed, or as a new job in dir. */
 int prepared_plan_into(struct prepared *p, struct job_plan *plan, const struct input_list *files, int n_threads, struct buf *faults,

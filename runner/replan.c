@@ -124,7 +124,8 @@ static int explain_refusal(struct job *job, struct err *err)
 static int plan_files(const struct replan *r, struct job **job, const struct job_spec *there, struct err *err)
 {
 	struct job_replan how = {.may_drop = r->may_drop};
-	struct job_spec spec = {.n_shards = r->prepared->o->shards ? r->prepared->o->shards : there->n_shards};
+	struct job_spec spec = {.n_shards = r->prepared->o->shards ? r->prepared->o->shards : there->n_shards,
+	                        .folds = r->prepared->o->fold || there->folds};
 	struct job_plan *plan = job_replan_begin(*job, &how, err);
 	struct job *before = *job;
 	struct plan_totals t;

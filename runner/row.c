@@ -275,6 +275,47 @@ void row_tags(const struct row_request *r, struct buf *out)
 	yyjson_mut_doc_free(tags);
 }
 
+struct member {
+	const char *name;
+	size_t n_name;
+	yyjson_val *value;
+};
+
+static int compare_members(const void *pa, const void *pb)
+{
+	const struct member *a = pa, *b = pb;
+	int c = memcmp(a->name, b->name, a->n_name < b->n_name ? a->n_name : b->n_name);
+
+	return c ? c : (a->n_name > b->n_name) - (a->n_name < b->n_name);
+}
+
+void row_identity(const struct row_request *r, struct buf *out)
+{
+	yyjson_val *root = yyjson_doc_get_root(r->doc), *body = r->is_plain ? root : yyjson_obj_get(root, "body"), *key, *value;
+	struct member *members;
+	size_t n = 0, i, max;
+
+	if (r->sampling.temperature > 0 && !r->own_seed)
+		return;
+	members = xcalloc(yyjson_obj_size(body) + 1, sizeof(*members));
+	yyjson_obj_foreach (body, i, max, key, value) {
+		struct member m = {yyjson_get_str(key), yyjson_get_len(key), value};
+		int is_name = r->is_plain && (strcmp(m.name, "custom_id") == 0 || strcmp(m.name, "id") == 0);
+
+		if (!is_name && !yyjson_is_null(value) && params_matters(m.name, m.n_name))
+			members[n++] = m;
+	}
+	qsort(members, n, sizeof(*members), compare_members);
+	buf_addf(out, "%d", r->kind);
+	for (i = 0; i < n; i++) {
+		buf_addc(out, ',');
+		json_write_string(out, members[i].name, members[i].n_name);
+		buf_addc(out, ':');
+		json_write_canonical(out, members[i].value);
+	}
+	free(members);
+}
+
 void row_release(struct row_request *r)
 {
 	yyjson_doc_free(r->messages_doc);

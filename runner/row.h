@@ -90,6 +90,10 @@ void row_release(struct row_request *r);
  * strings as their JSON text). Nothing when it has none. Of a row at fault as well, as far as its JSON could be read. */
 void row_tags(const struct row_request *r, struct buf *out);
 
+/* Append what the row's answer depends on, besides the job: two rows with the same bytes get the same answer. Nothing is appended
+ * where that cannot be: the row draws, and from random numbers that are its own (its key's). */
+void row_identity(const struct row_request *r, struct buf *out);
+
 /* "row-00000012" for the twelfth row of the job. */
 #define ROW_POSITION_KEY_BYTES 32
 void row_position_key(int64_t row, char out[ROW_POSITION_KEY_BYTES]);
@@ -104,6 +108,8 @@ int params_read(struct row_request *r, yyjson_val *body, const struct row_rules 
 /* After both: combinations, and what one parameter means for another. */
 int params_finish(struct row_request *r, struct row_fault *f);
 void params_init(struct row_request *r);
+/* Can the parameter change an answer? 0 for those that are accepted without effect. */
+int params_matters(const char *name, size_t n);
 const char *params_name(size_t i); /* of the table's i-th parameter, NULL behind the last */
 /* Check the messages and leave in r->messages what the template gets. */
 int messages_read(struct row_request *r, yyjson_val *messages, const struct row_rules *rules, struct row_fault *f);

@@ -110,6 +110,7 @@ void spec_write(const struct job_spec *s, struct buf *out)
 	add_member(out, "text_fingerprint", u->text_fingerprint);
 	add_member(out, "math", spec_math_name(u->math));
 	add_member(out, "kv_type", spec_kv_name(u->kv_type));
+	buf_addf(out, "\"fold_duplicates\":%s,", s->folds ? "true" : "false");
 	buf_addf(out, "\"seed\":%" PRIu64 ",\"context\":%d,\"now_unix_s\":%" PRId64 ",\"defaults\":%s,\"inputs\":[", u->seed,
 	         u->n_context, u->now_unix_s, u->defaults);
 	for (size_t i = 0; i < s->inputs.n; i++) {
@@ -181,6 +182,7 @@ static int read_spec(yyjson_val *root, struct job_spec *s, struct err *err)
 	json_write_canonical(&defaults, yyjson_obj_get(root, "defaults"));
 	u->defaults = buf_detach(&defaults);
 	s->n_shards = yyjson_get_sint(yyjson_obj_get(root, "n_shards"));
+	s->folds = yyjson_get_bool(yyjson_obj_get(root, "fold_duplicates"));
 	return read_inputs(yyjson_obj_get(root, "inputs"), &s->inputs, err);
 }
 

@@ -47,6 +47,7 @@ struct job_spec {
 	struct job_setup setup;
 	struct job_inputs inputs;
 	int64_t n_shards; /* that were asked for; 0: the planner's choice */
+	int folds; /* rows with one request are run once; changes no result */
 };
 void spec_release(struct job_spec *s);
 void spec_write(const struct job_spec *s, struct buf *out); /* a JSON object */

@@ -217,5 +217,79 @@ def prices():
     assert "unknown" in log
 
 
+def repeated_rows(n, seed):
+    """Rows of every form, of which many are said again: under other names, with other tags, in another order of members, drawn and greedy."""
+    r = random.Random(seed)
+    rows = []
+    for i, row in enumerate(mixed_rows(n, seed)):
+        rows.append(row)
+        for k in range(r.randrange(3)):
+            again = json.loads(json.dumps(row))
+            again["custom_id"] = f"r{i}-again \u2603 \"{k}\""
+            body = again.get("body", again)
+            body.update(r.choice([{}, {"user": "somebody"}, {"metadata": {"team": "red"}}, {"stream": False}, {"stop": None} if "stop" not in body else {}]))
+            rows.append(dict(reversed(again.items())))
+        if r.random() < 0.1:  # no names at all: both are named after their places
+            rows += [{"prompt": "without a name", "temperature": 0, "max_tokens": 5}] * 2
+    r.shuffle(rows)
+    return rows
+
+
+def is_drawn(row):
+    body = row.get("body", row)
+    return body.get("temperature", 1) != 0 and "seed" not in body
+
+
+@test
+def folded_rows_change_nothing():
+    rows = repeated_rows(60, SEED)
+    write_rows("rows.jsonl", rows + ["{broken"])
+    run("plain", "rows.jsonl")
+    run("folded", "rows.jsonl", options=["--fold-duplicates"])
+    same_outcome("plain", "folded", "--fold-duplicates")
+    # As many as there are rows that are no draws and equal an earlier one in all that matters.
+    seen, again = set(), 0
+    for row in rows:
+        body = row.get("body", row)
+        what = json.dumps([row.get("url", "messages" in body), {k: v for k, v in body.items() if v is not None and
+                           k not in ("custom_id", "user", "metadata", "stream")}], sort_keys=True)
+        if row.get("url") is None:
+            what = what.replace("true,", "\"/v1/chat/completions\",", 1).replace("false,", "\"/v1/completions\",", 1)
+        if is_drawn(row):
+            continue
+        again += what in seen
+        seen.add(what)
+    assert again > 20
+    answer, _ = plan("rows.jsonl", options=["--fold-duplicates", "--job", "planned"])
+    assert answer["folded_rows"] == again, (answer["folded_rows"], again)
+    assert answer["rows"] == len(rows) + 1 and answer["shards"]["rows"]["max"] == len(rows) - again
+    tokenmill("run", "--job", "planned", *MEMORY)
+    same_outcome("plain", "planned", "planned and folded")
+    for job in ("folded", "planned"):
+        tokenmill("verify", job)
+        tokenmill("merge", job)
+    # Nothing is billed twice.
+    usage = {job: json.load(open(f"{job}/usage.json")) for job in ("plain", "folded")}
+    assert usage["folded"]["rows"] == usage["plain"]["rows"]
+    assert usage["folded"]["tokens"]["output"] < usage["plain"]["tokens"]["output"]
+
+
+@test
+def a_folded_job_may_grow():
+    """Rows are added before and after those that are there, so that some that ran are folded into new ones; other shards, too."""
+    rows = repeated_rows(50, SEED + 1)
+    named = [row for row in rows if "custom_id" in row]
+    half = len(named) // 2
+    write_rows("rows.jsonl", named[half:])
+    run("grown", "rows.jsonl", options=["--fold-duplicates"])
+    write_rows("rows.jsonl", named)
+    run("grown", "rows.jsonl", options=["--shards", "3"])
+    run("plain", "rows.jsonl")
+    same_outcome("plain", "grown", "grown and folded")
+    tokenmill("run", "--job", "grown", "--shards", "5", *MEMORY)
+    same_outcome("plain", "grown", "cut anew and folded")
+    tokenmill("verify", "grown")
+
+
 if __name__ == "__main__":
     main()

@@ -270,6 +270,103 @@ TEST(reasoning)
 	CHECK_INT(reasoning_is_open(&none, open_end, 3), 0);
 }
 
+/* A line under another key is what would have been written for that key. */
+static void check_renamed(const char *row, const struct sample_result *samples, const struct row_fault *fault)
+{
+	static const char *const keys[] = {"key", "another", "with \"quotes\" \\ and \xE2\x98\x83", "", "\",\"response\":{"};
+
+	for (size_t i = 0; i < sizeof(keys) / sizeof(*keys); i++)
+		for (size_t k = 0; k < sizeof(keys) / sizeof(*keys); k++) {
+			struct buf from = {0}, to = {0}, renamed = {0};
+			struct row_request r = parse(row);
+			struct err err = {0};
+
+			if (fault) {
+				output_fault(&from, &rules, keys[i], strlen(keys[i]), NULL, 0, fault);
+				output_fault(&to, &rules, keys[k], strlen(keys[k]), NULL, 0, fault);
+			} else {
+				output_success(&from, &rules, keys[i], strlen(keys[i]), &r, NULL, samples, 11);
+				output_success(&to, &rules, keys[k], strlen(keys[k]), &r, NULL, samples, 11);
+			}
+			CHECK_INT(output_renamed(&renamed, rules.setup, from.data, from.len, keys[k], strlen(keys[k]), &err), 0);
+			CHECK_STR(renamed.data, to.data);
+			/* What is cut in its head is no line. */
+			for (size_t n = 0; n < 100 && n < from.len; n++) {
+				struct err cut = {0};
+				char *copy = xmemdup(from.data, n);
+
+				buf_reset(&renamed);
+				CHECK_INT(output_renamed(&renamed, rules.setup, copy, n, "x", 1, &cut), -1);
+				free(copy);
+			}
+			row_release(&r);
+			buf_release(&from);
+			buf_release(&to);
+			buf_release(&renamed);
+		}
+}
+
+TEST(renamed)
+{
+	int32_t tokens[] = {'h', 'i', TEXT_BYTES_END};
+	struct sample_result s[2] = {
+	    {.reason = FINISH_STOP, .text = "hi", .n_text = 2, .tokens = tokens, .n_tokens = 3, .stop_id = TEXT_BYTES_END},
+	    {.reason = FINISH_LENGTH, .text = "\"id\":\"cmpl-", .n_text = 11, .tokens = tokens, .n_tokens = 2, .stop_id = -1}};
+	struct row_fault f = {.status = 500, .type = "server_error", .message = "the \"engine\" gave up"};
+
+	check_renamed("{\"prompt\":\"a\",\"n\":2}", s, NULL);
+	check_renamed("{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"model\":\"mine\"}", s, NULL);
+	check_renamed("{\"prompt\":\"a\"}", NULL, &f);
+}
+
+/* Which rows must have the same answer. */
+static int same_identity(const char *a, const char *b)
+{
+	struct row_request x = parse(a), y = parse(b);
+	struct buf p = {0}, q = {0};
+	int same;
+
+	row_identity(&x, &p);
+	row_identity(&y, &q);
+	same = p.len > 0 && p.len == q.len && memcmp(p.data, q.data, p.len) == 0;
+	row_release(&x);
+	row_release(&y);
+	buf_release(&p);
+	buf_release(&q);
+	return same;
+}
+
+TEST(identity)
+{
+	static const char *const same[][2] = {
+	    {"{\"prompt\":\"a\",\"temperature\":0}", "{\"temperature\":0.0e3,\"prompt\":\"a\",\"custom_id\":\"x\",\"user\":\"u\",\"metadata\":{\"a\":\"b\"}}"},
+	    {"{\"prompt\":\"a\",\"temperature\":0}", "{\"id\":\"7\",\"prompt\":\"a\",\"temperature\":0,\"stop\":null}"},
+	    {"{\"prompt\":\"a\",\"seed\":5}", "{\"prompt\":\"a\",\"seed\":5,\"custom_id\":\"x\"}"},
+	    {"{\"prompt\":\"a\",\"seed\":5}",
+	     "{\"custom_id\":\"x\",\"method\":\"POST\",\"url\":\"/v1/completions\",\"body\":{\"prompt\":\"a\",\"seed\":5,\"user\":\"u\"}}"},
+	};
+	static const char *const different[][2] = {
+	    {"{\"prompt\":\"a\"}", "{\"prompt\":\"a\"}"}, /* both draw, each with numbers of its own */
+	    {"{\"prompt\":\"a\",\"seed\":5}", "{\"prompt\":\"a\",\"seed\":6}"},
+	    {"{\"prompt\":\"a\",\"temperature\":0}", "{\"prompt\":\"b\",\"temperature\":0}"},
+	    {"{\"prompt\":\"a\",\"temperature\":0}", "{\"prompt\":\"a\",\"temperature\":0,\"max_tokens\":5}"},
+	    {"{\"prompt\":\"a\",\"temperature\":0}", "{\"prompt\":\"a\",\"temperature\":0,\"model\":\"m\"}"},
+	    {"{\"prompt\":\"a\",\"temperature\":0}", "{\"prompt\":\"a\",\"temperature\":0,\"logprobs\":1}"},
+	    {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"temperature\":0}", "{\"prompt\":\"a\",\"temperature\":0}"},
+	};
+
+	for (size_t i = 0; i < sizeof(same) / sizeof(*same); i++)
+		if (!same_identity(same[i][0], same[i][1])) {
+			printf("%s\n%s\n", same[i][0], same[i][1]);
+			CHECK(!"the same");
+		}
+	for (size_t i = 0; i < sizeof(different) / sizeof(*different); i++)
+		if (same_identity(different[i][0], different[i][1])) {
+			printf("%s\n%s\n", different[i][0], different[i][1]);
+			CHECK(!"different");
+		}
+}
+
 int main(void)
 {
 	struct err err = {0};
@@ -287,6 +384,8 @@ int main(void)
 	RUN(faults);
 	RUN(ids);
 	RUN(partial_state);
+	RUN(renamed);
+	RUN(identity);
 	text_free(text);
 	RUN(reasoning);
 	return TEST_RESULT();
