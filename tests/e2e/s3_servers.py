@@ -139,7 +139,8 @@ def start_moto():
     return Server(f"http://127.0.0.1:{port}", start([program, "-H", "127.0.0.1", "-p", str(port)], port, env=env))
 
 
-def start_versitygw(directory, region=REGION):
+def start_versitygw(directory, region=REGION, tls=None):
+    """tls: (certificate, key) files; then buckets are made beforehand, as directories below `directory`."""
     r = subprocess.run([os.path.join(ROOT, "scripts/versitygw.sh")], capture_output=True, text=True)
     if r.returncode:
         raise Skip((r.stderr.strip().splitlines() or ["versitygw.sh failed"])[-1])
@@ -149,8 +150,9 @@ def start_versitygw(directory, region=REGION):
     sidecar = os.path.join(os.path.dirname(directory), "meta-of-" + os.path.basename(directory))  # not every file system has extended attributes
     os.makedirs(sidecar, exist_ok=True)
     env = {**os.environ, "ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY}
-    command = [r.stdout.strip(), "--port", f"127.0.0.1:{port}", "--region", region, "--quiet", "--keep-alive", "posix", "--sidecar", sidecar, directory]
-    return Server(f"http://127.0.0.1:{port}", start(command, port, env=env), region)
+    command = [r.stdout.strip(), "--port", f"127.0.0.1:{port}", "--region", region, "--quiet", "--keep-alive",
+               *(["--cert", tls[0], "--key", tls[1]] if tls else []), "posix", "--sidecar", sidecar, directory]
+    return Server(f"{'https' if tls else 'http'}://127.0.0.1:{port}", start(command, port, env=env), region)
 
 
 # What the proxy does to a request that was drawn: the first three before the store sees it, the others after the store has done it.

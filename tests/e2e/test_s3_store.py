@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import random
+import shutil
 import subprocess
 import time
 
@@ -282,6 +283,27 @@ def s3_renewed_credentials():
             with flaky_proxy(server, SEED, 0, chooser=lambda *_: (400, "ExpiredToken")) as proxy, Store(proxy, **env) as store:
                 store.fails("create", "a", "b", says=["400", "ExpiredToken"])
                 check(proxy.counts, {(400, "ExpiredToken"): 1})
+
+
+@test
+def s3_tls():
+    """Over TLS: with a certificate that AWS_CA_BUNDLE vouches for, and not without; a bad certificate is not tried again."""
+    if not shutil.which("openssl"):
+        raise Skip("no openssl")
+    for name in ("ours", "other"):
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", "-addext",
+                        "subjectAltName=IP:127.0.0.1", "-keyout", f"{name}.key", "-out", f"{name}.crt"], check=True, capture_output=True)
+    os.makedirs(f"objects/{BUCKET}")
+    with start_versitygw("objects", tls=(os.path.abspath("ours.crt"), os.path.abspath("ours.key"))) as server:
+        with Store(server, AWS_CA_BUNDLE="ours.crt") as store:
+            check(store("prepare"), 0)
+            check(store("create", "a", "b"), 1)
+            check(store("get", "a", 100), "b")
+        for env in ({"AWS_CA_BUNDLE": "other.crt"}, {}):
+            with Store(server, **env) as store:
+                began = time.monotonic()
+                store.fails("get", "a", 100, says=[server.endpoint, "certificate"])
+                assert time.monotonic() - began < 5, "a bad certificate was tried again"
 
 
 @test
