@@ -114,10 +114,9 @@ static void add_end(struct buf *out, const struct chart *c)
 	buf_adds(out, "</tbody></table></div></details>\n</figure>\n");
 }
 
-static void add_bar(struct buf *out, const struct chart *c, size_t s, size_t p, double x, double y, double w, double h)
+static void add_bar(struct buf *out, const struct chart *c, int hue, size_t s, size_t p, double x, double y, double w, double h)
 {
-	buf_addf(out, "<rect class=\"bar s%d\" x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\"><title>", colour(c, s), x, y, w,
-	         h);
+	buf_addf(out, "<rect class=\"bar s%d\" x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\"><title>", hue, x, y, w, h);
 	html_add_text(out, c->labels[p]);
 	if (c->n_series > 1) {
 		buf_adds(out, ", ");
@@ -157,7 +156,7 @@ void chart_columns(struct buf *out, const struct chart *c)
 			if (h <= 0)
 				continue;
 			y -= h;
-			add_bar(out, c, s, p, x - bar / 2, y, bar, h);
+			add_bar(out, c, colour(c, s), s, p, x - bar / 2, y, bar, h);
 		}
 		if (p % every == 0) {
 			buf_addf(out, "<text x=\"%.2f\" y=\"%d\" text-anchor=\"middle\">", x, HEIGHT - 8);
@@ -190,7 +189,8 @@ void chart_rows(struct buf *out, const struct chart *c)
 			double w = max > 0 ? plot_w * value(c, s, p) / max : 0;
 
 			if (w > 0)
-				add_bar(out, c, s, p, x, y + 18, w, 9);
+				add_bar(out, c, c->is_other_last && p + 1 == c->n_points ? CHART_MAX_SERIES - 1 : (int)s, s, p, x, y + 18, w,
+				        9);
 			x += w;
 		}
 	}

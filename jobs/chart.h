@@ -17,7 +17,7 @@ struct chart {
 	const char *const *series; /* [n_series]; no legend for one */
 	size_t n_series;
 	const double *values; /* [n_series, n_points], not negative */
-	int is_other_last;    /* the last series is grey: the rest, or nothing of use */
+	int is_other_last;    /* the last series, in rows the last point, is grey: the rest, or nothing of use */
 };
 
 void chart_columns(struct buf *out, const struct chart *c); /* upright, points from left to right */

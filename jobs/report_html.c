@@ -82,6 +82,15 @@ static int compare_tenants(const void *a, const void *b)
 	return strcmp(x->name, y->name);
 }
 
+static int compare_costs(const void *a, const void *b)
+{
+	const struct tenant *x = a, *y = b;
+
+	if (x->cost != y->cost)
+		return x->cost > y->cost ? -1 : 1;
+	return strcmp(x->name, y->name);
+}
+
 static int compare_names(const void *a, const void *b)
 {
 	return strcmp(((const struct tenant *)a)->name, ((const struct tenant *)b)->name);
@@ -180,7 +189,8 @@ static void add_tenant_rows(struct buf *out, const struct tenant *tenants, size_
 	                                .n_points = n_points,
 	                                .series = series,
 	                                .n_series = 1,
-	                                .values = values});
+	                                .values = values,
+	                                .is_other_last = n > n_points});
 }
 
 /* Columns by day of some counts, each in its unit. */
@@ -352,23 +362,29 @@ static void add_charts(const struct report *r, struct buf *out)
 	struct tenant *tenants = list_tenants(r, &n_tenants);
 	struct axis a;
 	int64_t first = 0, last = 0;
-	char cost_note[96] = "";
+	char cost_note[96] = "", tokens_by[32], cost_by[32];
+	const char *period;
 
 	if (r->by_day.n) {
 		day_parse(r->by_day.list[0]->values[0], 10, &first);
 		day_parse(r->by_day.list[r->by_day.n - 1]->values[0], 10, &last);
 	}
 	axis_init(&a, first, last);
+	period = a.digits == 10 ? "day" : a.digits == 7 ? "month" : "year";
+	snprintf(tokens_by, sizeof(tokens_by), "Tokens by %s", period);
+	snprintf(cost_by, sizeof(cost_by), "Cost by %s", period);
 	if (r->prices)
 		snprintf(cost_note, sizeof(cost_note), "%s, %s", report_has_actual(r) ? "node time at its price" : "billed",
 		         prices_currency(r->prices));
 	buf_adds(out, "<h2>Usage</h2>\n<div class=\"charts\">\n");
 	if (r->by_day.n) {
-		add_by_tenant(r, out, &a, tenants, n_tenants, 0, "Tokens by day", "input and output tokens, by tenant");
+		add_by_tenant(r, out, &a, tenants, n_tenants, 0, tokens_by, "input and output tokens, by tenant");
 		if (r->prices)
-			add_by_tenant(r, out, &a, tenants, n_tenants, 1, "Cost by day", cost_note);
+			add_by_tenant(r, out, &a, tenants, n_tenants, 1, cost_by, cost_note);
 		if (n_tenants > 1) {
 			add_tenant_rows(out, tenants, n_tenants, 0, "Tokens by tenant", "input and output tokens");
+			if (r->prices)
+				qsort(tenants, n_tenants, sizeof(*tenants), compare_costs);
 			if (r->prices)
 				add_tenant_rows(out, tenants, n_tenants, 1, "Cost by tenant", cost_note);
 		}
