@@ -366,6 +366,10 @@ static int resume(struct run *r, int *merged, struct err *err)
 		err_context(err, "%s", r->o->output);
 		goto out;
 	}
+	if (r->o->prepare.tags.n && strcmp(there.tags ? there.tags : "{}", r->prepared.tags) != 0) {
+		err_set(err, ERR_FINGERPRINT, "%s: --tag differs: the job was planned with %s", r->o->output, there.tags ? there.tags : "{}");
+		goto out;
+	}
 	if ((r->files.n || r->o->prepare.shards) && plan_again(r, err) < 0)
 		goto out;
 	if (check_bad_rows(r, err) < 0)

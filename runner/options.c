@@ -128,6 +128,14 @@ static int store(const struct option_spec *o, void *out, const char *text, struc
 		if (options_read_size(text, field) < 0 || *(size_t *)field == 0)
 			return err_set(err, ERR_USAGE, "--%s must be a size like 512M or 4G, it is '%s'", o->name, text);
 		return 0;
+	case OPTION_LIST: {
+		struct option_list *list = field;
+
+		if (list->n == (int)(sizeof(list->items) / sizeof(list->items[0])))
+			return err_set(err, ERR_USAGE, "--%s is given more than %d times", o->name, list->n);
+		list->items[list->n++] = text;
+		return 0;
+	}
 	case OPTION_CHOICE:
 		if (read_choice(o, text, field) < 0)
 			return err_set(err, ERR_USAGE, "--%s must be one of %s, it is '%s'", o->name, o->choices, text);

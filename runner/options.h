@@ -18,6 +18,12 @@ enum option_kind {
 	OPTION_NUMBER = 4, /* double within [min, max] */
 	OPTION_SIZE = 5,   /* size_t bytes: "4G", "512M", "1.5G", "1000" */
 	OPTION_CHOICE = 6, /* int: position of the word in `choices`, from 1 */
+	OPTION_LIST = 7,   /* struct option_list: may be given several times */
+};
+
+struct option_list {
+	const char *items[64]; /* borrowed from argv */
+	int n;
 };
 
 struct option_spec {

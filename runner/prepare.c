@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "queue/job.h"
 #include "runner/prompt.h"
+#include "runner/tags.h"
 
 void prepare_options_init(struct prepare_options *o)
 {
@@ -35,6 +36,12 @@ static int read_date(const char *text, int64_t *out, struct err *err)
 
 int prepare_options_check(struct prepare_options *o, struct err *err)
 {
+	struct buf tags = {0};
+	int rc = tags_read(&o->tags, getenv("TOKENMILL_TAGS"), &tags, err);
+
+	buf_release(&tags);
+	if (rc < 0)
+		return -1;
 	if (o->strict && o->max_bad_rows > 0)
 		return err_set(err, ERR_USAGE, "--strict and --max-bad-rows contradict each other");
 	return o->date ? read_date(o->date, &o->date_unix_s, err) : 0;
@@ -50,6 +57,7 @@ void prepared_release(struct prepared *p)
 	text_free(p->text);
 	yyjson_doc_free(p->defaults);
 	setup_release(&p->setup);
+	free(p->tags);
 }
 
 static int read_defaults(struct prepared *p, struct err *err)
@@ -75,6 +83,11 @@ int prepared_read(struct prepared *p, struct err *err)
 {
 	struct job_setup *s = &p->setup;
 	const struct prepare_options *o = p->o;
+	struct buf tags = {0};
+
+	if (tags_read(&o->tags, getenv("TOKENMILL_TAGS"), &tags, err) < 0)
+		return -1;
+	p->tags = buf_detach(&tags);
 
 	if (o->name)
 		s->model_name = xstrdup(o->name);
@@ -203,7 +216,7 @@ int prepared_add_rows(struct prepared *p, struct job_plan *plan, const struct in
 
 int prepared_commit(struct prepared *p, struct job_plan *plan, const struct job_spec *spec, struct err *err)
 {
-	struct job_spec mine = {.setup = p->setup, .inputs = spec->inputs, .n_shards = spec->n_shards, .folds = spec->folds};
+	struct job_spec mine = {.setup = p->setup, .inputs = spec->inputs, .n_shards = spec->n_shards, .folds = spec->folds, .tags = spec->tags ? spec->tags : p->tags};
 	struct buf text = {0};
 	int rc;
 

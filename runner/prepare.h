@@ -33,6 +33,7 @@ struct prepare_options {
 	int64_t context;           /* 0: not given */
 	int64_t shards;            /* 0: not given */
 	int64_t date_unix_s;       /* what `date` says; from prepare_options_check */
+	struct option_list tags;
 };
 
 /* Their lines of an option table: of a command whose struct `type` holds them as `member`. */
@@ -60,6 +61,8 @@ struct prepare_options {
 	     "how many parts workers can claim (default: by the number of rows)", 1, 8388607, NULL},                                 \
 	    {"fold-duplicates", 0, OPTION_FLAG, PREPARE_OFFSET(type, member, fold), NULL,                                            \
 	     "run rows with the same request once (greedy ones, and those with a seed of their own)", 0, 0, NULL},                   \
+	    {"tag", 0, OPTION_LIST, PREPARE_OFFSET(type, member, tags), "KEY=VALUE",                                                \
+	     "what the job is charged to, for reports; may be repeated", 0, 0, NULL},                                                \
 	    {"strict", 0, OPTION_FLAG, PREPARE_OFFSET(type, member, strict), NULL, "run nothing if any row is at fault", 0, 0, NULL}, \
 	{                                                                                                                            \
 		"max-bad-rows", 0, OPTION_INT, PREPARE_OFFSET(type, member, max_bad_rows), "N", "run nothing if more rows are at fault", \
@@ -78,6 +81,7 @@ struct prepared {
 	struct job_setup setup; /* set model_path before prepared_read */
 	char setup_hash[SHA256_HEX_BYTES];
 	yyjson_doc *defaults;
+	char *tags; /* of options and environment, from prepared_read */
 	struct text *text;
 	struct row_rules rules;
 	struct output_rules output;

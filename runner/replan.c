@@ -125,7 +125,8 @@ static int plan_files(const struct replan *r, struct job **job, const struct job
 {
 	struct job_replan how = {.may_drop = r->may_drop};
 	struct job_spec spec = {.n_shards = r->prepared->o->shards ? r->prepared->o->shards : there->n_shards,
-	                        .folds = r->prepared->o->fold || there->folds};
+	                        .folds = r->prepared->o->fold || there->folds,
+	                        .tags = r->prepared->o->tags.n ? r->prepared->tags : there->tags};
 	struct job_plan *plan = job_replan_begin(*job, &how, err);
 	struct job *before = *job;
 	struct plan_totals t;

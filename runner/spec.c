@@ -67,6 +67,8 @@ void spec_release(struct job_spec *s)
 {
 	setup_release(&s->setup);
 	inputs_release(&s->inputs);
+	free(s->tags);
+	s->tags = NULL;
 }
 
 void setup_hash(const struct job_setup *s, char hex[SHA256_HEX_BYTES])
@@ -121,7 +123,7 @@ void spec_write(const struct job_spec *s, struct buf *out)
 		add_member(out, "sha256", in->sha256);
 		buf_addf(out, "\"bytes\":%" PRId64 ",\"rows\":%" PRId64 "}", in->n_bytes, in->n_rows);
 	}
-	buf_addf(out, "],\"n_shards\":%" PRId64 "}", s->n_shards);
+	buf_addf(out, "],\"n_shards\":%" PRId64 ",\"tags\":%s}", s->n_shards, s->tags ? s->tags : "{}");
 }
 
 static int get_string(yyjson_val *root, const char *name, char **out, struct err *err)
@@ -179,6 +181,12 @@ static int read_spec(yyjson_val *root, struct job_spec *s, struct err *err)
 	u->now_unix_s = yyjson_get_sint(yyjson_obj_get(root, "now_unix_s"));
 	if (!u->math || !u->kv_type || u->n_context < 1 || !yyjson_is_obj(yyjson_obj_get(root, "defaults")))
 		return err_set(err, ERR_FINGERPRINT, "the job's spec lacks math, kv_type, context or defaults");
+	if (yyjson_is_obj(yyjson_obj_get(root, "tags"))) {
+		struct buf tags = {0};
+
+		json_write_canonical(&tags, yyjson_obj_get(root, "tags"));
+		s->tags = buf_detach(&tags);
+	}
 	json_write_canonical(&defaults, yyjson_obj_get(root, "defaults"));
 	u->defaults = buf_detach(&defaults);
 	s->n_shards = yyjson_get_sint(yyjson_obj_get(root, "n_shards"));

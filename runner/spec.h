@@ -44,6 +44,7 @@ struct job_input *inputs_add(struct job_inputs *l, const char *name);
 void inputs_release(struct job_inputs *l);
 
 struct job_spec {
+	char *tags; /* JSON object of strings (tags.h), owned; NULL for none */
 	struct job_setup setup;
 	struct job_inputs inputs;
 	int64_t n_shards; /* that were asked for; 0: the planner's choice */

@@ -439,6 +439,25 @@ HOSTILE = ["<script>alert(1)</script>", "\"><img src=x onerror=alert(1)>", "' on
 
 
 @test
+def tags_of_a_job():
+    write_rows("rows.jsonl", [{"custom_id": f"r{i}", "prompt": f"row {i}", "max_tokens": 5, **({"metadata": {"team": "row's"}} if i < 3 else {})}
+                              for i in range(10)])
+    os.environ["TOKENMILL_TAGS"] = "team=environment,project=p"
+    try:
+        tokenmill("run", "--engine", "fake", "-o", "tagged", "--tag", "team=option", "--tag", "note=a=b", "rows.jsonl")
+        rows = list(csv.DictReader(io.StringIO(report("tagged", "--by", "tag:team,project,tag:note", "--format", "csv"))))
+        assert [(r["tag:team"], r["project"], r["tag:note"], r["ok"]) for r in rows if r["tag:team"] != "TOTAL"] == \
+            [("option", "p", "a=b", "7"), ("row's", "p", "a=b", "3")], rows
+        # They are the job's from its plan on.
+        tokenmill("run", "-o", "tagged", "--tag", "team=option", "--tag", "note=a=b")
+        assert "--tag differs" in tokenmill("run", "-o", "tagged", "--tag", "team=other", expect=65)
+        for bad in (["--tag", "x"], ["--tag", "=x"], ["--tag", "a=1", "--tag", "a=2"]):
+            assert "--tag" in tokenmill("run", "--engine", "fake", "-o", "other", *bad, "rows.jsonl", expect=1)
+    finally:
+        del os.environ["TOKENMILL_TAGS"]
+
+
+@test
 def hostile_values():
     j = random_ledger(SEED + 60, "evil<b>job", n_rows=400, texts=HOSTILE, model="<i>model&")
     j.job_tags["team"] = "<u>"
