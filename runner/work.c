@@ -66,6 +66,7 @@ struct worker {
 	int nothing_to_claim;
 	double looked_s;   /* when that was seen */
 	double told_wait_s; /* when the user was last told what is waited for */
+	double wait_s;      /* between the last two looks at the shards of others */
 	size_t low_water; /* requests that should wait in the engine */
 	double next_publish_s;
 	struct buf line, state;
@@ -461,7 +462,7 @@ static void between_steps(struct worker *w)
  * told yet whether they live; a while has passed. */
 static int wait_for_shards(struct worker *w)
 {
-	double now = clock_seconds(), until = now + look_period_s(w), still_s;
+	double now = clock_seconds(), until, still_s;
 	struct buf who = {0};
 	size_t n;
 
@@ -470,6 +471,11 @@ static int wait_for_shards(struct worker *w)
 		return 1;
 	}
 	n = job_n_watched(w->o->job, &who, &still_s);
+	/* Often at first: mostly the others are about to finish. */
+	w->wait_s = w->wait_s == 0 ? 0.5 : w->wait_s * 1.5;
+	if (w->wait_s > look_period_s(w))
+		w->wait_s = look_period_s(w);
+	until = now + w->wait_s;
 	if (n > 0 && (w->told_wait_s == 0 || now - w->told_wait_s > 60)) {
 		log_info("watching %s, which holds %s: no sign of life for %.0f s; after %.0f s its work is taken over", buf_str(&who),
 		         n == 1 ? "the last shard" : "one of the last shards", still_s, w->o->worker->takeover_after_s);
