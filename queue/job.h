@@ -238,9 +238,9 @@ int64_t job_repair(struct job *j, struct err *err);
 int job_ledger(struct job *j, const char *path, struct err *err);
 
 /* Recompute from the plan, the segments and the merged files. ERR_STORAGE when there is a missing, doubled or altered row, a damaged segment, or a
- * sum that is wrong: *err has the first problem and how many there are; the first 20 are told to `tell` as well, and last how many more, unless it
- * is NULL. What could not be read or was never merged is told by *err alone. */
+ * sum that is wrong. The first 20 problems are told one by one, then how many more; *err has their number. What could not be read or was never merged
+ * is told by *err alone. */
 int job_verify_tell(struct job *j, job_problem_fn tell, void *context, struct err *err);
-int job_verify(struct job *j, struct err *err); /* without a `tell` */
+int job_verify(struct job *j, struct err *err); /* *err has the first problem, and how many there are */
 
 #endif

@@ -29,7 +29,7 @@ void problems_add(struct problems *p, const char *fmt, ...)
 	buf_release(&text);
 }
 
-/* *err gets the first, and how many there are. */
+/* *err gets how many there are, and the first one where they were not told. */
 static int problems_finish(struct problems *p, struct err *err)
 {
 	struct buf more = {0};
@@ -40,7 +40,9 @@ static int problems_finish(struct problems *p, struct err *err)
 		buf_addf(&more, "and %" PRId64 " more", p->n - MAX_TOLD);
 		p->tell(p->context, more.data);
 	}
-	if (p->n > 1)
+	if (p->tell)
+		err_set(err, ERR_STORAGE, "%" PRId64 " problem%s", p->n, p->n > 1 ? "s" : "");
+	else if (p->n > 1)
 		err_set(err, ERR_STORAGE, "%" PRId64 " problems, of which the first: %.800s", p->n, p->first.data);
 	else
 		err_set(err, ERR_STORAGE, "%.900s", p->first.data);

@@ -15,7 +15,7 @@
 #include "base/json.h"
 #include "queue/verify_private.h"
 
-enum { MAX_MISSING = 100000, NO_ROW = -1 };
+enum { MAX_TOLD = 100000, NO_ROW = -1 };
 
 static int read_line(struct merged_lines *m, const char **line, size_t *n, struct err *err)
 {
@@ -88,7 +88,7 @@ void line_check_close(struct line_check *c)
 		buf_release(&c->files[i].held);
 	}
 	sqlite3_finalize(c->find_key);
-	row_map_release(&c->missing);
+	row_map_release(&c->told);
 	buf_release(&c->key);
 	buf_release(&c->made);
 }
@@ -127,10 +127,16 @@ static void tell_row(struct line_check *c, struct merged_lines *m, const struct 
 	m->n_wrong++;
 }
 
+static void remember(struct line_check *c, int64_t row)
+{
+	if (c->told.n < MAX_TOLD)
+		row_map_put(&c->told, row);
+}
+
 /* The current line, of `row`, which is not the expected one. */
 static void tell_line(struct line_check *c, struct merged_lines *m, int64_t row, const struct ledger *l)
 {
-	int is_late = row_map_find(&c->missing, row) != NULL;
+	int is_late = row != NO_ROW && row_map_find(&c->told, row) != NULL;
 
 	if (row == NO_ROW)
 		problems_add(c->problems, "%s:%" PRId64 ": a record that belongs to no row of the input (key \"%.200s\")", m->name, m->number, buf_str(&c->key));
@@ -138,13 +144,17 @@ static void tell_line(struct line_check *c, struct merged_lines *m, int64_t row,
 		problems_add(c->problems, "%s:%" PRId64 ": row %" PRId64 " (key \"%.200s\") stands there %s", m->name, m->number, row, buf_str(&c->key),
 		             is_late || row > l->plan.row ? "out of its place" : "a second time");
 	m->n_wrong++;
+	if (row > l->plan.row)
+		remember(c, row);
 }
 
 static void tell_missing(struct line_check *c, struct merged_lines *m, const struct ledger *l)
 {
+	/* Its line stood earlier, which has been told. */
+	if (row_map_find(&c->told, l->plan.row))
+		return;
 	tell_row(c, m, l, 0, "is missing");
-	if (c->missing.n < MAX_MISSING)
-		row_map_put(&c->missing, l->plan.row);
+	remember(c, l->plan.row);
 }
 
 /* A row of a partial merge may have got its record later; then it was closed in errors.jsonl, or left out. 1, 0, -1. */

@@ -35,7 +35,7 @@ struct line_check {
 	struct problems *problems;
 	struct merged_lines files[2]; /* results, errors */
 	sqlite3_stmt *find_key;
-	struct row_map missing; /* rows that were reported so, for when they turn up elsewhere; bounded */
+	struct row_map told;    /* rows that are missing in their place, or stand elsewhere: each is told once. Bounded */
 	int is_partial;         /* what was merged is not all: a row that has a record by now may be missing, or closed */
 	int has_damage;         /* segments are damaged: a row without a record may have a line */
 	int64_t n_newer;        /* rows of a partial merge that have a record by now */

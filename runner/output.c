@@ -21,13 +21,19 @@ static void add_id(struct buf *out, const char *prefix, const struct output_rule
 	buf_addf(out, "%s%016" PRIx64 "%08" PRIx32, prefix, hash64(key, n_key, seed), (uint32_t)hash64(key, n_key, ~seed));
 }
 
-static void begin_line(struct buf *out, const struct output_rules *o, const char *key, size_t n_key, const char *custom_id,
-                       size_t n_custom_id, int status)
+static void begin_name(struct buf *out, const struct output_rules *o, const char *key, size_t n_key, const char *custom_id,
+                       size_t n_custom_id)
 {
 	buf_adds(out, "{\"id\":\"");
 	add_id(out, "batch_req_", o, key, n_key, 1);
 	buf_adds(out, "\",\"custom_id\":");
 	json_write_string(out, custom_id ? custom_id : key, custom_id ? n_custom_id : n_key);
+}
+
+static void begin_line(struct buf *out, const struct output_rules *o, const char *key, size_t n_key, const char *custom_id,
+                       size_t n_custom_id, int status)
+{
+	begin_name(out, o, key, n_key, custom_id, n_custom_id);
 	buf_addf(out, ",\"response\":{\"status_code\":%d,\"request_id\":\"", status);
 	add_id(out, "", o, key, n_key, 2);
 	buf_adds(out, "\",\"body\":");
@@ -361,11 +367,17 @@ int output_renamed(struct buf *out, const char *setup, const char *line, size_t 
 	const struct output_rules o = {.setup = setup};
 	struct scan s = {line, line + n_line};
 	const char *status;
-	int status_digits, is_chat;
+	int status_digits, is_chat, is_unanswered;
 
 	if (!skip(&s, "{\"id\":\"batch_req_") || !skip_id(&s) || !skip(&s, "\",\"custom_id\":") || !skip_string(&s) ||
-	    !skip(&s, ",\"response\":{\"status_code\":"))
+	    (!(is_unanswered = skip(&s, ",\"response\":null,")) && !skip(&s, ",\"response\":{\"status_code\":")))
 		return err_set(err, ERR_STORAGE, "not an output line: %.60s", n_line ? line : "");
+	if (is_unanswered) {
+		begin_name(out, &o, key, n_key, NULL, 0);
+		buf_adds(out, ",\"response\":null,");
+		buf_add(out, s.at, (size_t)(s.end - s.at));
+		return 0;
+	}
 	status = s.at;
 	if (!skip_number(&s))
 		return err_set(err, ERR_STORAGE, "not an output line: no status code");
@@ -384,4 +396,16 @@ int output_renamed(struct buf *out, const char *setup, const char *line, size_t 
 	}
 	buf_add(out, s.at, (size_t)(s.end - s.at));
 	return 0;
+}
+
+void output_unanswered(struct buf *out, const char *setup, const char *key, size_t n_key, const char *code, const char *message)
+{
+	const struct output_rules o = {.setup = setup};
+
+	begin_name(out, &o, key, n_key, NULL, 0);
+	buf_adds(out, ",\"response\":null,\"error\":{\"code\":");
+	json_write_string(out, code, strlen(code));
+	buf_adds(out, ",\"message\":");
+	json_write_string(out, message, strlen(message));
+	buf_adds(out, "}}");
 }

@@ -42,5 +42,7 @@ int output_renamed(struct buf *out, const char *setup, const char *line, size_t 
 /* custom_id NULL: the key. */
 void output_fault(struct buf *out, const struct output_rules *o, const char *key, size_t n_key, const char *custom_id,
                   size_t n_custom_id, const struct row_fault *f);
+/* What never became a request has no response: {"id":..,"custom_id":..,"response":null,"error":{"code":..,"message":..}}. */
+void output_unanswered(struct buf *out, const char *setup, const char *key, size_t n_key, const char *code, const char *message);
 
 #endif

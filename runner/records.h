@@ -1,5 +1,5 @@
 /* records.h: what queue needs to know about output lines to make one that no engine made: rows that are folded into another get its
- * line under their own name. */
+ * line under their own name; rows of a closed job that never ran get an error record that says so. */
 #ifndef TOKENMILL_RUNNER_RECORDS_H
 #define TOKENMILL_RUNNER_RECORDS_H
 

@@ -319,6 +319,21 @@ TEST(renamed)
 	check_renamed("{\"prompt\":\"a\"}", NULL, &f);
 }
 
+TEST(unanswered)
+{
+	struct buf a = {0}, b = {0}, renamed = {0};
+	struct err err = {0};
+
+	output_unanswered(&a, rules.setup, "k\"1", 3, "budget_exhausted", "not run");
+	CHECK(strstr(a.data, ",\"custom_id\":\"k\\\"1\",\"response\":null,\"error\":{\"code\":\"budget_exhausted\",\"message\":\"not run\"}}"));
+	output_unanswered(&b, rules.setup, "other", 5, "budget_exhausted", "not run");
+	CHECK_INT(output_renamed(&renamed, rules.setup, a.data, a.len, "other", 5, &err), 0);
+	CHECK_STR(renamed.data, b.data);
+	buf_release(&a);
+	buf_release(&b);
+	buf_release(&renamed);
+}
+
 /* Which rows must have the same answer. */
 static int same_identity(const char *a, const char *b)
 {
@@ -385,6 +400,7 @@ int main(void)
 	RUN(ids);
 	RUN(partial_state);
 	RUN(renamed);
+	RUN(unanswered);
 	RUN(identity);
 	text_free(text);
 	RUN(reasoning);
