@@ -348,7 +348,7 @@ static int skip_string(struct scan *s)
 	if (!skip(s, "\""))
 		return 0;
 	for (; s->at < s->end && *s->at != '"'; s->at++)
-		if (*s->at == '\\')
+		if (*s->at == '\\' && s->at + 1 < s->end)
 			s->at++;
 	return skip(s, "\"");
 }
@@ -371,7 +371,7 @@ int output_renamed(struct buf *out, const char *setup, const char *line, size_t 
 
 	if (!skip(&s, "{\"id\":\"batch_req_") || !skip_id(&s) || !skip(&s, "\",\"custom_id\":") || !skip_string(&s) ||
 	    (!(is_unanswered = skip(&s, ",\"response\":null,")) && !skip(&s, ",\"response\":{\"status_code\":")))
-		return err_set(err, ERR_STORAGE, "not an output line: %.60s", n_line ? line : "");
+		return err_set(err, ERR_STORAGE, "not an output line: %.*s", (int)(n_line < 60 ? n_line : 60), line);
 	if (is_unanswered) {
 		begin_name(out, &o, key, n_key, NULL, 0);
 		buf_adds(out, ",\"response\":null,");
