@@ -47,6 +47,20 @@ static double makespan(const struct job *j, int n_workers)
 	return last;
 }
 
+/* How many average rows the memory holds that the forecast found. Rows that share a prefix run together and hold it once. */
+static int64_t rows_in_memory(const struct plan_report *r)
+{
+	const struct plan_figures *f = job_figures(r->job);
+	const struct engine_plan *p = &r->prepared->forecast;
+	int64_t n_rows = r->totals.n_rows - r->totals.n_bad - r->n_folded, bytes;
+
+	if (n_rows < 1 || !p->kv_block_bytes)
+		return 0;
+	bytes = estimate_kv_bytes(r->unique_tokens / n_rows, f->expected_output_tokens / (double)n_rows, 1, KV_BLOCK_TOKENS,
+	                          (int64_t)p->kv_block_bytes);
+	return bytes > 0 ? (int64_t)p->kv_bytes / bytes : 0;
+}
+
 static int compute_prices(struct plan_report *r, const char *sheet, const char *node_type, struct err *err)
 {
 	const struct plan_figures *f = job_figures(r->job);
@@ -81,6 +95,7 @@ int plan_report_compute(struct plan_report *r, const char *sheet, const char *no
 	r->n_folded = job_n_folded_rows(r->job);
 	r->unique_tokens = f->prompt_tokens - f->shared_units * PREFIX_BLOCK_TOKENS;
 	r->cache_share = f->prompt_tokens ? 1 - (double)r->unique_tokens / (double)f->prompt_tokens : 0;
+	r->kv_rows = rows_in_memory(r);
 	r->n_shards = job_n_shards(r->job);
 	values = xcalloc((size_t)r->n_shards + 1, sizeof(*values));
 	for (int64_t i = 0; i < r->n_shards; i++)
@@ -214,8 +229,14 @@ void plan_report_text(const struct plan_report *r, struct buf *out)
 	add_count(out, f->expected_output_tokens);
 	buf_adds(out, " expected, ");
 	add_count(out, (double)f->max_output_tokens);
-	buf_adds(out, " at most\n");
-	buf_addf(out, "context           %d tokens\n", r->prepared->setup.n_context);
+	buf_adds(out, " at most");
+	if (r->speed && r->speed->lengths.n)
+		buf_addf(out, "; of earlier answers nine in ten ended within %.0f %% of their limit", 100 * output_lengths_quantile(&r->speed->lengths, 0.9));
+	buf_addf(out, "\ncontext           %d tokens", r->prepared->setup.n_context);
+	if (r->kv_rows && r->kv_rows < r->prepared->forecast.max_batch)
+		buf_addf(out, "; memory holds %" PRId64 " average rows at once, fewer than the batch of %d: more --memory would help", r->kv_rows,
+		         r->prepared->forecast.max_batch);
+	buf_addc(out, '\n');
 	add_shards(r, out);
 	add_hours(r, out);
 	add_price(r, out);
@@ -241,8 +262,9 @@ void plan_report_json(const struct plan_report *r, struct buf *out)
 
 	buf_addf(out, "{\"rows\":%" PRId64 ",\"bad_rows\":%" PRId64 ",\"folded_rows\":%" PRId64 ",\"prompt_tokens\":%" PRId64 ",\"unique_prefill_tokens\":%" PRId64, t->n_rows, t->n_bad, r->n_folded,
 	         f->prompt_tokens, r->unique_tokens);
-	buf_addf(out, ",\"best_cache_hit_share\":%.6f,\"expected_output_tokens\":%.0f,\"max_output_tokens\":%" PRId64 ",\"context\":%d", r->cache_share,
-	         f->expected_output_tokens, f->max_output_tokens, r->prepared->setup.n_context);
+	buf_addf(out, ",\"best_cache_hit_share\":%.6f,\"expected_output_tokens\":%.0f,\"max_output_tokens\":%" PRId64 ",\"context\":%d,\"rows_in_memory\":%" PRId64,
+	         r->cache_share,
+	         f->expected_output_tokens, f->max_output_tokens, r->prepared->setup.n_context, r->kv_rows);
 	buf_addf(out, ",\"shards\":{\"count\":%" PRId64 ",", r->n_shards);
 	add_spread(out, "rows", &r->rows);
 	buf_addc(out, ',');

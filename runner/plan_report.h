@@ -31,6 +31,7 @@ struct plan_report {
 	int64_t n_folded;
 	int64_t unique_tokens;           /* prompt tokens when each shared block is computed once */
 	double cache_share;              /* best possible share of prompt tokens that come out of the cache */
+	int64_t kv_rows;                 /* average rows whose keys and values fit the memory at once; 0: not known (no model) */
 	int64_t n_shards;
 	struct plan_spread rows, cost;   /* of shards */
 	double seconds[PLAN_WORKER_COUNTS]; /* from the first claim to the last row */

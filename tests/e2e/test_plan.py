@@ -202,6 +202,19 @@ def speed_is_measured_and_used():
 
 
 @test
+def memory_for_rows():
+    write_rows("rows.jsonl", [{"prompt": [i] + [3] * 89, "max_tokens": 20} for i in range(10)])
+    with open(os.path.join(TINY, "config.json")) as f:
+        c = json.load(f)
+    # Keys and values of every layer in 16 bits; 90 + 10 tokens are seven blocks.
+    block = 2 * c["num_hidden_layers"] * c["num_key_value_heads"] * c.get("head_dim", c["hidden_size"] // c["num_attention_heads"]) * BLOCK * 2
+    small, _ = plan("rows.jsonl", options=["--memory", "120M", "--max-batch", "4096"])
+    large, _ = plan("rows.jsonl", options=["--memory", "121M", "--max-batch", "4096"])
+    assert small["rows_in_memory"] > 0
+    assert abs(large["rows_in_memory"] - small["rows_in_memory"] - 2**20 / (7 * block)) <= 1, (small, large, block)
+
+
+@test
 def prices():
     write_rows("rows.jsonl", [{"prompt": [7] * 1000, "max_tokens": 100} for _ in range(10)])
     with open("sheet.yaml", "w") as f:
