@@ -88,7 +88,7 @@ static int carry_result(struct carry *c, const struct plan_cursor *at, struct ro
 	struct sorter_part parts[2] = {{r, sizeof(*r)}, {r->line, r->n_line}};
 	struct match m;
 
-	if (find_match(c, at->key, at->n_key, at->hash, &m, err) < 0)
+	if (plan_beat(c->p, err) < 0 || find_match(c, at->key, at->n_key, at->hash, &m, err) < 0)
 		return -1;
 	c->how->n_finished++;
 	if (m.why_not) {
@@ -296,6 +296,8 @@ static int write_segments(struct carry *c, struct err *err)
 		rc = 0;
 		if (shard != p.shard && (end_shard(c, &p, err) < 0 || begin_shard(c, &p, shard, err) < 0))
 			rc = -1;
+		if (rc == 0)
+			rc = plan_beat(c->p, err);
 		if (rc == 0)
 			rc = take(c, &p, key.data, &record, err);
 	}

@@ -213,6 +213,8 @@ struct job_replan {
 struct job_plan *job_replan_begin(struct job *from, struct job_replan *how, struct err *err);
 /* Instead of job_plan_add: all rows of `from`, in its order. */
 int job_replan_add_same(struct job_plan *p, struct err *err);
+/* Of several that would plan the job again one does (see plan_watch_look, which says 2 when there is a newer plan than from's). */
+struct plan_watch *plan_watch_open_again(struct job *from, struct job_replan *how, const struct job_worker *w, struct err *err);
 
 /* ---- merge ---- */
 

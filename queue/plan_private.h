@@ -71,6 +71,8 @@ char *plan_beat_name(int64_t claim_number); /* malloc'd */
 /* Close statements, database and sorter. */
 void plan_close(struct job_plan *p);
 
+/* p is to follow from's plan. */
+void plan_follow(struct job_plan *p, struct job *from, struct job_replan *how);
 /* "plan-0002-5f0c.../": what a plan's files are below. The generation in it tells when what nobody committed can go. */
 char *plan_base(int generation, const char *plan_id);
 /* Remove what planners that lost, or died, have left for generations up to `newest`: nobody can commit one of those any more. */

@@ -43,6 +43,8 @@ int plan_beat(struct job_plan *p, struct err *err)
 
 struct plan_watch {
 	struct store *store;
+	struct job *from;       /* NULL: for a job's first plan */
+	struct job_replan *how;
 	struct job_worker worker;
 	struct observer observer;
 	int64_t judged; /* the claim that the last look found to be a dead planner's, 0: none */
@@ -57,6 +59,17 @@ struct plan_watch *plan_watch_open(const char *place, const struct job_worker *w
 	if (!w->store) {
 		free(w);
 		return NULL;
+	}
+	return w;
+}
+
+struct plan_watch *plan_watch_open_again(struct job *from, struct job_replan *how, const struct job_worker *worker, struct err *err)
+{
+	struct plan_watch *w = plan_watch_open(store_place(from->store), worker, err);
+
+	if (w) {
+		w->from = from;
+		w->how = how;
 	}
 	return w;
 }
@@ -107,9 +120,10 @@ int plan_watch_look(struct plan_watch *w, struct buf *who, double *still_s, stru
 	struct claim holder, here;
 	struct signs signs;
 	int64_t highest;
-	char *name;
-	int rc = store_exists(w->store, "job.json", err);
+	char *name = job_commit_name(w->from ? w->from->generation + 1 : 1);
+	int rc = store_exists(w->store, name, err);
 
+	free(name);
 	w->judged = 0;
 	if (rc != 0)
 		return rc < 0 ? -1 : 2;
@@ -151,6 +165,8 @@ struct job_plan *plan_watch_begin(struct plan_watch *w, struct err *err)
 	p->generation = 1;
 	p->judged = w->judged;
 	claim_begin(&p->claim, w->worker.index, w->worker.attempt);
+	if (w->from)
+		plan_follow(p, w->from, w->how);
 	p->store = store_open(store_place(w->store), err);
 	if (!p->store || store_prepare(p->store, err) < 0 || plan_begin(p, err) < 0) {
 		job_plan_abort(p);

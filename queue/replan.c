@@ -12,21 +12,21 @@
 #include "queue/lines.h"
 #include "queue/plan_private.h"
 
+void plan_follow(struct job_plan *p, struct job *from, struct job_replan *how)
+{
+	p->from = from;
+	p->how = how;
+	p->generation = from->generation + 1;
+}
+
 struct job_plan *job_replan_begin(struct job *from, struct job_replan *how, struct err *err)
 {
 	struct job_plan *p = xcalloc(1, sizeof(*p));
 
-	p->from = from;
-	p->how = how;
-	p->generation = from->generation + 1;
+	plan_follow(p, from, how);
 	claim_begin(&p->claim, 0, NULL);
 	p->store = store_open(store_place(from->store), err);
 	if (!p->store || plan_begin(p, err) < 0) {
-		job_plan_abort(p);
-		return NULL;
-	}
-	/* The latest one's may still come into its own. */
-	if (plan_sweep(p->store, from->generation, err) < 0) {
 		job_plan_abort(p);
 		return NULL;
 	}
@@ -97,7 +97,9 @@ static int add_shard_lines(struct job_plan *p, int64_t shard, int64_t *place, st
 		for (int i = 0; i < PLAN_PREFIX_UNIT; i++)
 			key[i] = (unsigned char)((uint64_t)*place >> (24 - 8 * i));
 		++*place;
-		rc = sorter_add(p->rows, key, sizeof(key), parts, 3, err);
+		rc = plan_beat(p, err);
+		if (rc == 0)
+			rc = sorter_add(p->rows, key, sizeof(key), parts, 3, err);
 	}
 	line_reader_close(in);
 	store_file_release(&file);

@@ -74,6 +74,7 @@ static int run_retry(const void *options, char **args, int n_args, struct err *e
 	const struct retry_options *o = options;
 	struct retry t = {.codes = o->code};
 	struct job_replan how = {.keep = keep_row, .arg = &t};
+	struct job_worker worker = {.index_is_default = 1, .takeover_after_s = 600};
 	struct job *job;
 	int64_t n_bad;
 	int rc;
@@ -88,7 +89,7 @@ static int run_retry(const void *options, char **args, int n_args, struct err *e
 	job = job_open(args[0], err);
 	if (!job)
 		return -1;
-	rc = replan_rows_again(&job, &how, err);
+	rc = replan_rows_again(&job, &worker, &how, err);
 	if (rc >= 0) {
 		n_bad = job_n_bad_rows(job);
 		if (rc == 1)

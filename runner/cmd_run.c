@@ -338,7 +338,7 @@ static int open_own(struct run *r, struct err *err)
 /* The job is as it was asked for, or another plan of it. */
 static int plan_again(struct run *r, struct err *err)
 {
-	struct replan x = {.prepared = &r->prepared, .files = &r->files, .may_drop = r->o->replan, .n_threads = n_threads_of(r->o)};
+	struct replan x = {.prepared = &r->prepared, .files = &r->files, .worker = &r->worker, .may_drop = r->o->replan, .n_threads = n_threads_of(r->o)};
 
 	return prepared_finish(&r->prepared, err) < 0 ? -1 : replan_as_asked(&x, &r->job, err);
 }

@@ -4,20 +4,11 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "queue/store.h"
-#include "runner/signals.h"
-
-/* Another planner is waited for as long as a worker that gives no sign of life is believed in. */
-enum { WAIT_S = 600 };
-
-struct wait {
-	double since_s; /* 0: not yet */
-};
+#include "runner/plan_turn.h"
 
 static int reopen(struct job **job, struct err *err)
 {
@@ -27,28 +18,6 @@ static int reopen(struct job **job, struct err *err)
 	*job = job_open(place, err);
 	free(place);
 	return *job ? 0 : -1;
-}
-
-/* Another process plans, or has planned: wait a moment, and look at the job as it is then. Any other failure stays one. */
-static int wait_for_other(struct wait *w, struct job **job, struct err *err)
-{
-	enum err_code code = err->code;
-
-	if (code != ERR_RETRY && code != ERR_FENCED)
-		return -1;
-	if (w->since_s == 0) {
-		w->since_s = clock_seconds();
-		if (code == ERR_RETRY)
-			log_info("%s", err->msg);
-	}
-	if (clock_seconds() - w->since_s > WAIT_S)
-		return -1;
-	err_clear(err);
-	if (code == ERR_RETRY)
-		nanosleep(&(struct timespec){0, 200000000}, NULL);
-	if (signals_received())
-		return signals_drained(err);
-	return reopen(job, err);
 }
 
 /* ---- what differs ---- */
@@ -120,120 +89,129 @@ static int explain_refusal(struct job *job, struct err *err)
 	return -1;
 }
 
-/* 0: done, or nothing differs after all; -1: also ERR_RETRY, ERR_FENCED. */
-static int plan_files(const struct replan *r, struct job **job, const struct job_spec *there, struct err *err)
+struct planning {
+	const struct replan *r; /* NULL: only to run rows again */
+	struct job *job;
+	struct job_spec *there;
+	int differs;            /* the input does, as far as is known */
+	int is_same;            /* nothing was published: nothing differs after all, or no row runs again */
+};
+
+/* plan_fn: the files' rows. */
+static int plan_files(void *arg, struct job_plan *plan, struct err *err)
 {
-	struct job_replan how = {.may_drop = r->may_drop};
-	struct job_spec spec = {.n_shards = r->prepared->o->shards ? r->prepared->o->shards : there->n_shards,
-	                        .folds = r->prepared->o->fold || there->folds,
-	                        .tags = r->prepared->o->tags.n ? r->prepared->tags : there->tags};
-	struct job_plan *plan = job_replan_begin(*job, &how, err);
-	struct job *before = *job;
+	struct planning *x = arg;
+	const struct replan *r = x->r;
+	struct job_spec spec = {.n_shards = r->prepared->o->shards ? r->prepared->o->shards : x->there->n_shards,
+	                        .folds = r->prepared->o->fold || x->there->folds,
+	                        .tags = r->prepared->o->tags.n ? r->prepared->tags : x->there->tags};
 	struct plan_totals t;
 	int rc = -1;
 
-	if (!plan)
-		return -1;
 	if (prepared_add_rows(r->prepared, plan, r->files, r->n_threads, NULL, &spec, &t, err) < 0) {
 		job_plan_abort(plan);
-	} else if (inputs_are_same(&there->inputs, &spec.inputs) && !shards_differ(r, *job, there)) {
-		job_plan_abort(plan);
-		rc = 0;
 	} else {
-		int differs = !inputs_are_same(&there->inputs, &spec.inputs);
-
-		rc = prepared_commit(r->prepared, plan, &spec, err);
+		x->differs = !inputs_are_same(&x->there->inputs, &spec.inputs);
+		x->is_same = !x->differs && !shards_differ(r, x->job, x->there);
+		if (x->is_same)
+			job_plan_abort(plan);
+		rc = x->is_same ? 0 : prepared_commit(r->prepared, plan, &spec, err);
 		if (rc < 0 && err->code == ERR_FINGERPRINT)
-			explain_refusal(*job, err);
-		if (rc == 0) {
-			*job = job_open(store_place(job_store(before)), err);
-			rc = *job ? 0 : -1;
-			if (rc == 0)
-				tell(before, *job, &how, differs);
-			job_close(before);
-		}
+			explain_refusal(x->job, err);
 	}
 	inputs_release(&spec.inputs);
 	return rc;
 }
 
-/* The same rows in other shards: nothing of the spec changes but this number. */
-static int plan_shards(const struct replan *r, struct job **job, struct job_spec *there, struct err *err)
+/* plan_fn: the same rows in other shards; nothing of the spec changes but this number. */
+static int plan_shards(void *arg, struct job_plan *plan, struct err *err)
 {
-	struct job_replan how = {0};
-	struct job_plan *plan = job_replan_begin(*job, &how, err);
-	struct job *before = *job;
+	struct planning *x = arg;
 	struct buf text = {0};
 	int rc = -1;
 
-	if (!plan)
-		return -1;
-	there->n_shards = r->prepared->o->shards;
-	spec_write(there, &text);
-	job_plan_set_shards(plan, there->n_shards);
+	x->there->n_shards = x->r->prepared->o->shards;
+	spec_write(x->there, &text);
+	job_plan_set_shards(plan, x->there->n_shards);
 	if (job_replan_add_same(plan, err) < 0)
 		job_plan_abort(plan);
 	else
 		rc = job_plan_commit(plan, text.data, 0, err);
 	buf_release(&text);
-	if (rc < 0)
-		return -1;
+	return rc;
+}
+
+/* plan_fn: the same rows, some of them without their results. As many shards as there are: whoever asked for them need not ask again. */
+static int plan_rows_again(void *arg, struct job_plan *plan, struct err *err)
+{
+	struct planning *x = arg;
+	int rc = -1;
+
+	job_plan_set_shards(plan, job_n_shards(x->job));
+	if (job_replan_add_same(plan, err) < 0)
+		job_plan_abort(plan);
+	else
+		rc = job_plan_commit(plan, job_spec(x->job), 0, err);
+	x->is_same = rc == 1;
+	return rc < 0 ? -1 : 0;
+}
+
+/* Plan from *job as it is. 1: the wish is fulfilled; 0: another process has planned meanwhile, look again; -1. */
+static int plan_once(const struct replan *r, struct job **job, struct job_spec *there, int differs, struct err *err)
+{
+	struct job_replan how = {.may_drop = r->may_drop};
+	struct planning x = {r, *job, there, differs, 0};
+	struct job *before = *job;
+	int rc = plan_again_in_turn(*job, &how, r->worker, differs ? plan_files : plan_shards, &x, err);
+
+	if (rc < 0 || x.is_same)
+		return rc < 0 ? -1 : 1;
 	*job = job_open(store_place(job_store(before)), err);
-	if (*job)
-		tell(before, *job, &how, 0);
+	if (*job && rc == 1)
+		tell(before, *job, &how, x.differs);
 	job_close(before);
-	return *job ? 0 : -1;
+	return *job ? rc : -1;
 }
 
 int replan_as_asked(const struct replan *r, struct job **job, struct err *err)
 {
-	int from_stdin = reads_standard_input(r->files), differs, rc;
+	int from_stdin = reads_standard_input(r->files), rc;
 	struct job_inputs now = {0};
-	struct job_spec there;
-	struct wait wait = {0};
 
 	rc = r->files->n && !from_stdin ? digest_inputs(r->files, &now, err) : 0;
 	while (rc == 0) {
+		struct job_spec there;
+		int differs;
+
 		if (spec_read(job_spec(*job), &there, err) < 0) {
 			rc = -1;
 			break;
 		}
 		differs = r->files->n && (from_stdin || !inputs_are_same(&there.inputs, &now));
-		if (!differs && !shards_differ(r, *job, &there)) {
-			spec_release(&there);
-			break;
-		}
-		rc = differs ? plan_files(r, job, &there, err) : plan_shards(r, job, &there, err);
+		rc = !differs && !shards_differ(r, *job, &there) ? 1 : plan_once(r, job, &there, differs, err);
 		spec_release(&there);
-		if (rc == 0)
-			break;
-		/* What was read from standard input is gone. */
-		if (from_stdin && err->code == ERR_FENCED)
-			break;
-		rc = *job ? wait_for_other(&wait, job, err) : -1;
+		if (rc == 0 && from_stdin)
+			rc = err_set(err, ERR_RETRY, "%s: another process has planned it meanwhile, and standard input cannot be read again: start the command again",
+			             store_place(job_store(*job)));
 	}
 	inputs_release(&now);
-	return rc;
+	return rc < 0 ? -1 : 0;
 }
 
-int replan_rows_again(struct job **job, struct job_replan *how, struct err *err)
+int replan_rows_again(struct job **job, const struct job_worker *worker, struct job_replan *how, struct err *err)
 {
-	struct wait wait = {0};
+	struct planning x = {0};
+	int rc;
 
-	for (;;) {
-		struct job_plan *plan = job_replan_begin(*job, how, err);
-		int rc = -1;
-
-		/* As many shards as there are: whoever asked for them need not be asked again. */
-		if (plan)
-			job_plan_set_shards(plan, job_n_shards(*job));
-		if (plan && job_replan_add_same(plan, err) == 0)
-			rc = job_plan_commit(plan, job_spec(*job), 0, err);
-		else
-			job_plan_abort(plan);
-		if (rc >= 0)
-			return rc == 0 ? reopen(job, err) : 1;
-		if (wait_for_other(&wait, job, err) < 0)
+	do {
+		x.job = *job;
+		rc = plan_again_in_turn(*job, how, worker, plan_rows_again, &x, err);
+		if (rc < 0)
 			return -1;
-	}
+		if (x.is_same)
+			return 1;
+		if (reopen(job, err) < 0)
+			return -1;
+	} while (rc == 0);
+	return 0;
 }

@@ -12,6 +12,7 @@
 struct replan {
 	struct prepared *prepared;      /* finished; its setup is the job's */
 	const struct input_list *files; /* none: the job's own rows */
+	const struct job_worker *worker; /* who asks */
 	int may_drop;                   /* finished rows that the new input does not have */
 	int n_threads;
 };
@@ -20,6 +21,6 @@ struct replan {
 int replan_as_asked(const struct replan *r, struct job **job, struct err *err);
 
 /* The job's own rows again; finished ones for which keep (see struct job_replan) is 0 run once more. 0, 1: there are none, -1. */
-int replan_rows_again(struct job **job, struct job_replan *how, struct err *err);
+int replan_rows_again(struct job **job, const struct job_worker *worker, struct job_replan *how, struct err *err);
 
 #endif

@@ -7,10 +7,12 @@ import os
 import random
 import re
 import signal
+import sqlite3
 import subprocess
 import time
 
 from e2e import PROGRAM, SEED, TINY, main, mixed_rows, models, read_bytes, run, run_args, same_outcome, test, tokenmill, write_rows
+from s3_servers import start_moto
 
 FAKE = "fake:tokens=5-60"
 
@@ -74,11 +76,25 @@ def rows_run(log):
     return int(match[1]) + int(match[2])
 
 
+def usage(out):
+    tokens = json.load(open(f"{out}/usage.json", encoding="utf-8"))["tokens"]
+    return {k: tokens[k] for k in ("prompt", "output", "reasoning")}
+
+
 def verified(out, reference, what):
+    """Also that every row is charged once: what was dropped on the way is in the attempts' sums alone."""
     tokenmill("verify", out)
     same_outcome(reference, out, what)
-    x, y = ({k: v for k, v in json.load(open(f"{d}/usage.json", encoding="utf-8"))["tokens"].items() if k in ("prompt", "output", "reasoning")} for d in (reference, out))
-    assert x == y, f"{what}: {x} {y}"
+    assert usage(reference) == usage(out), f"{what}: {usage(reference)} {usage(out)}"
+    db = sqlite3.connect(f"file:{out}/merged/ledger.db?immutable=1", uri=True)
+    charged = dict(zip(("prompt", "output", "reasoning"), db.execute("SELECT sum(prompt_tokens), sum(output_tokens), sum(reasoning_tokens) FROM charge").fetchone()))
+    rows, shards = db.execute("SELECT count(*), count(distinct row) FROM charge").fetchone(), db.execute("SELECT sum(n_rows), sum(output_tokens) FROM shard_total").fetchone()
+    spent = db.execute("SELECT sum(output_tokens) FROM attempt").fetchone()[0]
+    db.close()
+    n_rows = sum(len(read_bytes(f"{out}/{f}").splitlines()) for f in ("results.jsonl", "errors.jsonl"))
+    assert charged == usage(out) and rows == (n_rows, n_rows) and shards[1] == charged["output"], f"{what}: {charged} {usage(out)} {rows} {shards}"
+    tokenmill("report", out)
+    return spent - charged["output"]
 
 
 @test
@@ -154,7 +170,7 @@ def finished_rows_are_not_dropped_unasked():
     fake("reference", changed)
     log = fake("out", changed, options=["--replan"])
     assert "1 dropped" in log and rows_run(log) == 1, log
-    verified("out", "reference", "a finished row was changed")
+    assert verified("out", "reference", "a finished row was changed") > 0, "what was dropped is not waste"
     # What is not the input's is refused as before.
     log = fake("out", changed, options=["--seed", 3, "--replan"], expect=65)
     assert "--seed" in log, log
@@ -239,6 +255,8 @@ def retry_failed():
     assert f"{n_failed} rows run again" in log and f"{n_bad} rows are at fault" in log and generation("out") == 2, log
     log = tokenmill("retry-failed", "out")
     assert "nothing to run again" in log and generation("out") == 2, log
+    log = tokenmill("verify", "out", expect=None)
+    assert "an earlier plan of this job" in log, log
     log = tokenmill("run", "-o", "out")
     assert rows_run(log) == n_failed, log
     verified("out", "reference", "failed rows run again")
@@ -247,6 +265,29 @@ def retry_failed():
     assert "no row has failed" in log and f"{n_bad} rows are at fault" in log and generation("fine") == 1, log
     tokenmill("retry-failed", "nothing", expect=1)
     tokenmill("retry-failed", "out", "--code", "", expect=1)
+
+
+@test
+def on_s3():
+    half, whole = write_rows("half.jsonl", prompts(200)), write_rows("whole.jsonl", prompts(300))
+    fake("reference", whole)
+    server = start_moto()
+    server.create_bucket("bucket")
+    env = {**os.environ, **server.env}
+    place = "s3://bucket/team/job"
+    try:
+        tokenmill(*fake_args(place, half, engine=f"{FAKE},rate=3000,crash-after=100"), env=env, expect=-signal.SIGSEGV)
+        log = tokenmill(*fake_args(place, whole), env=env)
+        assert "100 rows more" in log and kept(log) > 0, log
+        tokenmill("verify", place, env=env)
+        log = tokenmill("run", "-o", place, "--shards", 7, env=env)
+        assert "in 7 shards" in log and kept(log) == 300 - sum(i % 40 == 5 for i in range(300)), log
+        tokenmill("verify", place, env=env)
+        for name, reference in (("results.jsonl", "reference/results.jsonl"), ("errors.jsonl", "reference/errors.jsonl")):
+            status, _, body = server.request("GET", f"/bucket/team/job/merged/{name}")
+            assert status == 200 and body == read_bytes(reference), f"{name} in the bucket differs"
+    finally:
+        server.stop()
 
 
 if __name__ == "__main__":
