@@ -46,11 +46,14 @@ static int find_match(struct carry *c, const char *key, size_t n_key, const void
 	if (rc == 1) {
 		m->row = sqlite3_column_int64(s, 0);
 		m->shard = sqlite3_column_int64(s, 2);
-		m->why_not = sqlite3_column_bytes(s, 1) != 32 || memcmp(sqlite3_column_blob(s, 1), hash, 32) != 0 ? "has another request now"
-		             : sqlite3_column_type(s, 3) != SQLITE_NULL                                            ? "is folded into another now"
-		             : sqlite3_column_type(s, 2) == SQLITE_NULL                                            ? "is at fault now"
-		                                                                                                   : NULL;
-		m->is_folded = sqlite3_column_type(s, 3) != SQLITE_NULL;
+		if (sqlite3_column_bytes(s, 1) != 32 || memcmp(sqlite3_column_blob(s, 1), hash, 32) != 0) {
+			m->why_not = "has another request now";
+		} else if (sqlite3_column_type(s, 3) != SQLITE_NULL) {
+			m->why_not = "is folded into another now";
+			m->is_folded = 1;
+		} else {
+			m->why_not = sqlite3_column_type(s, 2) == SQLITE_NULL ? "is at fault now" : NULL;
+		}
 	}
 	sqlite3_reset(s);
 	return rc < 0 ? -1 : 0;
