@@ -30,14 +30,26 @@ static const struct {
 #define N_MEMBERS (sizeof(members) / sizeof(members[0]))
 
 /* What an id may hold beside letters, digits and -_. becomes _. */
-char *attempt_file_name(int worker, const char *id)
+static char *name_of(const char *dir, int worker, const char *id, const char *suffix)
 {
-	char *name = path_format("%04d-%s.json", worker, id);
+	char *clean = xstrdup(id), *name;
 
-	for (char *s = name; *s; s++)
+	for (char *s = clean; *s; s++)
 		if (!isalnum((unsigned char)*s) && !strchr("-_.", *s))
 			*s = '_';
+	name = path_format("%s%04d-%s.%s", dir, worker, clean, suffix);
+	free(clean);
 	return name;
+}
+
+char *attempt_file_name(int worker, const char *id)
+{
+	return name_of("", worker, id, "json");
+}
+
+char *attempt_crash_name(int worker, const char *id)
+{
+	return name_of("events/", worker, id, "crash");
 }
 
 int attempt_write(struct store *s, const struct attempt *a, struct err *err)

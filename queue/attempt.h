@@ -42,6 +42,8 @@ struct attempt {
 
 /* "0003-ID.json", the name in events/; malloc'd. */
 char *attempt_file_name(int worker, const char *id);
+/* "events/0003-ID.crash": is there when the attempt's process is known to have crashed; malloc'd. */
+char *attempt_crash_name(int worker, const char *id);
 /* Put events/WWWW-ID.json; beat and updated_unix_ms are the caller's to move. */
 int attempt_write(struct store *s, const struct attempt *a, struct err *err);
 /* 1, 0: no such file, -1: damaged or unreadable. name: as listed in events/. */

@@ -10,6 +10,7 @@
  *       shards/00012/claim-0001        exclusive (link(2)): worker index, host, boot id, pid, time
  *       shards/00012/seg-0001-000003.db finished rows and partial tokens that epoch 1 published, immutable
  *       shards/00012/release-0001      epoch 1's worker ended and gives the shard back: others need not wait for signs of its death
+ *       shards/00012/flight-0001       rows that epoch 1 has in flight, replaced as it goes: read after a crash only (suspects.h)
  *       shards/00012/done              all rows of the shard have a result: names the segments that hold them
  *       merged/                        results.jsonl, errors.jsonl, usage.json, ledger.db, manifest.json: renamed into place as one
  *       results.jsonl, errors.jsonl, usage.json   symbolic links into merged/
@@ -164,9 +165,23 @@ struct shard_row {
 	int64_t n_prompt_tokens, max_output_tokens;
 	const void *partial; /* what an earlier epoch published of it (opaque to queue), NULL when nothing */
 	size_t n_partial;
+	int is_alone;        /* to be run with nothing beside it */
+	int is_poison;       /* not to be run: it made the engine crash each time it ran alone; give it an error record */
 };
-/* The next row without a result, in run order; borrowed until the next call. 1, 0 at the end, -1. */
-int shard_next(struct shard *s, struct shard_row *out, struct err *err);
+/* The next row without a result, in run order; borrowed until the next call. Rows that may have made an earlier attempt crash come later, part
+ * by part (suspects.h), some of them to be run alone: only after shard_tell_idle, which says that nothing of this worker is in flight; it holds for
+ * one call. */
+enum shard_next {
+	SHARD_FAILED = -1,
+	SHARD_END = 0,
+	SHARD_ROW = 1,
+	SHARD_WAITS = 2,          /* there are more, once the suspects that were given have results and these are published */
+	SHARD_WAITS_FOR_IDLE = 3, /* there are more, that run alone: once nothing is in flight and everything is published */
+};
+void shard_tell_idle(struct shard *s);
+enum shard_next shard_next(struct shard *s, struct shard_row *out, struct err *err);
+/* Before rows run: all that are in flight now, or more. is_alone: one row, and nothing else in this worker. A failure is no reason to stop. */
+int shard_note_flight(struct shard *s, const int64_t *rows, size_t n, int is_alone, struct err *err);
 
 struct row_result {
 	int64_t row;

@@ -160,12 +160,12 @@ static int by_segment(const void *pa, const void *pb)
 
 void shard_listing_take(struct shard_listing *l, char **names, size_t n, size_t skip)
 {
-	size_t cap = 0;
+	size_t cap = 0, unclean_cap = 0, at = 0;
 
 	*l = (struct shard_listing){0};
 	for (size_t i = 0; i < n; i++) {
 		const char *name = names[i] + skip;
-		int64_t claim = name_number(name, "claim"), release = name_number(name, "release");
+		int64_t claim = name_number(name, "claim"), release = name_number(name, "release"), flight = name_number(name, "flight");
 		struct segment_name segment;
 
 		if (claim > l->epoch)
@@ -176,10 +176,22 @@ void shard_listing_take(struct shard_listing *l, char **names, size_t n, size_t 
 			l->is_done = 1;
 		else if (strstr(name, ".tmp-"))
 			l->n_temporary++;
+		if (flight > 0) {
+			MEM_GROW(l->unclean, unclean_cap, l->n_unclean + 1);
+			l->unclean[l->n_unclean++] = (int)flight;
+		}
 		if (segment_name_parse(name, &segment)) {
 			MEM_GROW(l->segments, cap, l->n_segments + 1);
 			l->segments[l->n_segments++] = segment;
 		}
+	}
+	/* Names ascend: flights come before releases. */
+	for (size_t i = 0; i < n; i++) {
+		int64_t release = name_number(names[i] + skip, "release");
+
+		for (; release > 0 && at < l->n_unclean && l->unclean[at] <= release; at++)
+			if (l->unclean[at] == release)
+				memmove(l->unclean + at, l->unclean + at + 1, (--l->n_unclean - at) * sizeof(*l->unclean)), at--;
 	}
 	if (l->n_segments > 1)
 		qsort(l->segments, l->n_segments, sizeof(*l->segments), by_segment);
@@ -201,6 +213,7 @@ int shard_listing_read(struct shard_listing *l, struct store *s, const char *sha
 void shard_listing_release(struct shard_listing *l)
 {
 	free(l->segments);
+	free(l->unclean);
 	*l = (struct shard_listing){0};
 }
 

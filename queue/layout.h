@@ -36,6 +36,8 @@ struct shard_listing {
 	int released; /* highest epoch whose worker gave the shard back unfinished ("release-0001") */
 	int is_done;
 	int n_temporary; /* files left by a writer that died, or being written */
+	int *unclean; /* epochs that noted rows in flight and did not release the shard, ascending */
+	size_t n_unclean;
 	struct segment_name *segments; /* ascending */
 	size_t n_segments;
 };

@@ -34,7 +34,7 @@ void shard_add_own(struct shard *s, int sequence, size_t n_bytes)
 }
 
 /* Segments come in the order of epochs and numbers: of partial states the last one wins, and none counts once there is a result. */
-static int take_segment(struct shard *s, struct segment_reader *r, struct err *err)
+static int take_segment(struct shard *s, struct segment_reader *r, int epoch, struct err *err)
 {
 	struct row_slot *slot;
 	const void *state;
@@ -56,6 +56,11 @@ static int take_segment(struct shard *s, struct segment_reader *r, struct err *e
 		rc = 0;
 		if (slot->state == ROW_DONE)
 			continue;
+		if (n > slot->n_partial) {
+			MEM_GROW(s->grown, s->grown_cap, s->n_grown + 1);
+			s->grown[s->n_grown].epoch = epoch;
+			s->grown[s->n_grown++].row = row;
+		}
 		free(slot->partial);
 		slot->partial = xmemdup(state, n);
 		slot->n_partial = n;
@@ -84,7 +89,7 @@ static int read_segment(struct shard *s, const struct segment_name *name, struct
 		rc = 1;
 	} else if (rc == 1) {
 		add_name(&s->found, &s->n_found, &s->found_cap, *name);
-		rc = take_segment(s, r, err) < 0 ? -1 : 1;
+		rc = take_segment(s, r, name->epoch, err) < 0 ? -1 : 1;
 	}
 	segment_reader_close(r);
 	return rc;
@@ -93,8 +98,9 @@ static int read_segment(struct shard *s, const struct segment_name *name, struct
 static void forget(struct shard *s)
 {
 	row_map_release(&s->rows);
+	suspects_release(&s->suspects);
 	s->n_done = 0;
-	s->n_found = s->n_set_aside = 0;
+	s->n_found = s->n_set_aside = s->n_grown = 0;
 }
 
 /* What earlier epochs have finished. 0; 1: something that was listed is gone, look again; -1. */
@@ -111,6 +117,8 @@ static int look(struct shard *s, struct err *err)
 	for (size_t i = 0; i < l.n_segments && rc == 1 && !l.is_done; i++)
 		if (l.segments[i].epoch < s->epoch)
 			rc = read_segment(s, &l.segments[i], err);
+	if (rc == 1 && !l.is_done && l.n_unclean && flight_judge(s, l.unclean, l.n_unclean, err) < 0)
+		rc = -1;
 	shard_listing_release(&l);
 	return rc < 0 ? -1 : rc == 0;
 }
@@ -122,6 +130,8 @@ static void shard_free(struct shard *s)
 	store_file_release(&s->input_file);
 	buf_release(&s->line.key);
 	row_map_release(&s->rows);
+	suspects_release(&s->suspects);
+	free(s->grown);
 	free(s->found);
 	free(s->set_aside);
 	free(s->own);
@@ -153,6 +163,8 @@ struct shard *shard_open(struct job *j, int64_t number, int epoch, const struct 
 		shard_free(s);
 		return NULL;
 	}
+	s->part = s->suspects.first_alone > 0 ? 0 : -1;
+	s->part_ended_at = -1;
 	s->pending = segment_writer_new();
 	s->next_open = j->open;
 	j->open = s;
@@ -195,52 +207,6 @@ int64_t shard_n_done(const struct shard *s)
 int shard_is_done(const struct shard *s)
 {
 	return s->is_marked_done;
-}
-
-int shard_next(struct shard *s, struct shard_row *out, struct err *err)
-{
-	const char *line;
-	size_t n;
-	int rc;
-
-	if (s->is_marked_done)
-		return 0;
-	if (!s->input) {
-		char *name = path_format("%s/input.jsonl.zst", s->dir);
-
-		rc = store_fetch(s->job->store, name, &s->input_file, err);
-		if (rc == 0)
-			err_set(err, ERR_STORAGE, "%s: %s is missing", store_place(s->job->store), name);
-		else if (rc == 1)
-			s->input = line_reader_open(s->input_file.path, LINES_ZSTD, err);
-		free(name);
-		if (!s->input)
-			return -1;
-	}
-	while ((rc = line_reader_next(s->input, &line, &n, err)) == 1) {
-		struct row_slot *slot;
-		int64_t row;
-
-		if (shard_line_parse_row(line, n, &row, err) < 0)
-			goto damaged;
-		slot = row_map_find(&s->rows, row);
-		if (slot && slot->state == ROW_DONE)
-			continue;
-		if (shard_line_parse(&s->line, line, n, err) < 0)
-			goto damaged;
-		slot = row_map_put(&s->rows, row);
-		slot->state = ROW_GIVEN;
-		*out = (struct shard_row){.row = row, .key = s->line.key.data, .n_key = s->line.key.len, .input = s->line.input,
-			.n_input = s->line.n_input, .n_prompt_tokens = s->line.n_prompt_tokens,
-			.max_output_tokens = s->line.max_output_tokens, .partial = slot->partial, .n_partial = slot->n_partial};
-		return 1;
-	}
-	if (rc == 0 && line_reader_number(s->input) != shard_n_rows(s))
-		return err_set(err, ERR_STORAGE, "%s/input.jsonl.zst: has %" PRId64 " rows, the plan says %" PRId64, s->dir,
-		               line_reader_number(s->input), shard_n_rows(s));
-	return rc;
-damaged:
-	return err_context(err, "%s/input.jsonl.zst: line %" PRId64, s->dir, line_reader_number(s->input));
 }
 
 static struct row_slot *given_row(struct shard *s, int64_t row)
@@ -324,6 +290,7 @@ int shard_publish(struct shard *s, struct err *err)
 	}
 	if (rc == 1 && (rc = shard_find_done(s, err)) == 0)
 		rc = err_set(err, ERR_STORAGE, "%s: a segment of mine is gone", s->dir);
+	s->n_publishes += rc == 0;
 	if (rc == 0 && !s->is_marked_done && s->n_done == shard_n_rows(s))
 		rc = shard_mark_done(s, err);
 	return rc < 0 ? err_context(err, "shard %" PRId64, s->number) : 0;

@@ -4,6 +4,7 @@
 
 #include "queue/job_private.h"
 #include "queue/lines.h"
+#include "queue/suspects.h"
 
 struct own_segment { /* of this epoch */
 	int sequence;
@@ -32,6 +33,17 @@ struct shard {
 	struct line_reader *input; /* NULL before the first row */
 	struct shard_line line;
 	struct segment_writer *pending;
+	/* rows that may have made earlier epochs crash, and how far they have been let run */
+	struct suspects suspects;
+	int is_idle; /* shard_tell_idle */
+	int64_t n_publishes;
+	int64_t part_ended_at; /* n_publishes when the current part had no row in flight any more, -1 before */
+	int part; /* rows of parts up to this one may run */
+	struct {
+		int epoch;
+		int64_t row;
+	} *grown; /* rows whose published tokens grew in an epoch that ended without a word */
+	size_t n_grown, grown_cap;
 };
 
 /* The handle for a claim that was just made; reads what is done. NULL on failure: the claim is still the caller's to end. */
@@ -46,5 +58,8 @@ int shard_compact(struct shard *s, struct err *err);
 int shard_mark_done(struct shard *s, struct err *err);
 /* 1: another epoch has marked the shard done; what this one published does not count and is removed. 0, -1. */
 int shard_find_done(struct shard *s, struct err *err);
+
+/* The rows are read: judge the notes of these epochs, which ended without a word (flight.c). */
+int flight_judge(struct shard *s, const int *epochs, size_t n, struct err *err);
 
 #endif

@@ -55,6 +55,11 @@ int store_put(struct store *s, const char *name, const void *data, size_t n, str
 	return s->ops->put(s, name, data, n, err);
 }
 
+int store_note(struct store *s, const char *name, const void *data, size_t n, struct err *err)
+{
+	return s->ops->note(s, name, data, n, err);
+}
+
 int store_put_file(struct store *s, const char *name, const char *path, struct err *err)
 {
 	return s->ops->put_file(s, name, path, err);

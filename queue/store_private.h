@@ -10,6 +10,7 @@ struct store_ops {
 	int (*prepare)(struct store *s, struct err *err);
 	int (*create)(struct store *s, const char *name, const void *data, size_t n, struct err *err);
 	int (*put)(struct store *s, const char *name, const void *data, size_t n, struct err *err);
+	int (*note)(struct store *s, const char *name, const void *data, size_t n, struct err *err);
 	int (*put_file)(struct store *s, const char *name, const char *path, struct err *err);
 	int (*get)(struct store *s, const char *name, size_t max_bytes, struct buf *out, struct err *err);
 	int (*exists)(struct store *s, const char *name, struct err *err);

@@ -314,6 +314,7 @@ static const struct store_ops ops = {
 	.prepare = s3_store_prepare,
 	.create = s3_store_create,
 	.put = s3_store_put,
+	.note = s3_store_put,
 	.put_file = s3_store_put_file,
 	.get = s3_store_get,
 	.exists = s3_store_exists,

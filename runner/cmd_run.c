@@ -29,6 +29,7 @@
 #include "runner/replan.h"
 #include "runner/signals.h"
 #include "runner/spec.h"
+#include "runner/supervise.h"
 #include "runner/work.h"
 
 struct run_options {
@@ -38,6 +39,7 @@ struct run_options {
 	size_t memory;
 	int64_t threads, max_batch, chunk, worker;
 	double publish_s, takeover_after_s;
+	int64_t restarts;
 };
 
 enum { MAX_WORKER = 1000000 };
@@ -61,6 +63,8 @@ static const struct option_spec run_options[] = {
      MAX_WORKER, NULL},
     {"takeover-after", 0, OPTION_NUMBER, RUN_FIELD(takeover_after_s), "S",
      "a worker elsewhere that is silent for so long is dead (default 600)", 1, 1e6, NULL},
+    {"restarts", 0, OPTION_INT, RUN_FIELD(restarts), "N", "start again, up to N times, when the engine crashes (default 0)", 0, 10000,
+     NULL},
     {"progress", 0, OPTION_CHOICE, RUN_FIELD(progress), "auto|json|none", "how progress is shown on stderr", 0, 0,
      "auto|json|none"},
     {"quiet", 'q', OPTION_FLAG, RUN_FIELD(quiet), NULL, "say nothing but errors", 0, 0, NULL},
@@ -87,6 +91,7 @@ struct run {
 	struct records records;
 	struct job_worker worker;
 	struct heartbeat heart;
+	struct supervised supervised; /* attempt NULL: not */
 	double start_s;
 	struct work_totals totals;
 	struct progress progress;
@@ -167,6 +172,22 @@ static int open_job(struct run *r, struct job_spec *there, struct err *err)
 	if (!r->job || spec_read(job_spec(r->job), there, err) < 0)
 		return -1;
 	return 0;
+}
+
+/* From now on others hear of this attempt; and of the one before it, if that is known to have crashed. */
+static void start_heartbeat(struct run *r)
+{
+	struct supervised *s = &r->supervised;
+	struct err ignored = {0};
+	char *mark = attempt_crash_name(r->heart.told.worker, r->heart.told.id);
+
+	if (s->attempt) {
+		if (s->crashed[0])
+			store_put(job_store(r->job), s->crashed, "", 0, &ignored);
+		snprintf(s->attempt, sizeof(s->crashed), "%s", mark);
+	}
+	free(mark);
+	heartbeat_start(&r->heart, job_store(r->job), r->o->takeover_after_s);
 }
 
 /* ---- summary ---- */
@@ -328,7 +349,7 @@ static int open_own(struct run *r, struct err *err)
 	int rc = open_job(r, &there, err);
 
 	if (rc == 0) {
-		heartbeat_start(&r->heart, job_store(r->job), r->o->takeover_after_s);
+		start_heartbeat(r);
 		rc = open_engine(r, err);
 	}
 	spec_release(&there);
@@ -383,7 +404,7 @@ static int resume(struct run *r, int *merged, struct err *err)
 		rc = 0;
 		goto out;
 	}
-	heartbeat_start(&r->heart, job_store(r->job), r->o->takeover_after_s);
+	start_heartbeat(r);
 	rc = open_engine(r, err);
 out:
 	spec_release(&there);
@@ -457,6 +478,10 @@ static int run_run(const void *options, char **args, int n_args, struct err *err
 		return -1;
 	if (o.quiet)
 		log_set_level(LOG_QUIET);
+	if (o.restarts > 0 && (rc = supervise((int)o.restarts, &r.supervised)) >= 0) {
+		prepared_release(&r.prepared);
+		return rc;
+	}
 	if (o.threads > workers_available_cpus())
 		log_warn("--threads %d is more than the %d processors here: they will wait for each other", (int)o.threads,
 		         workers_available_cpus());

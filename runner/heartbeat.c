@@ -2,12 +2,14 @@
 #include "runner/heartbeat.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/random.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "queue/claim.h"
+#include "runner/crash_mark.h"
 #include "runner/version.h"
 
 #define LONGEST_PERIOD_S 30.0
@@ -71,7 +73,12 @@ void heartbeat_start(struct heartbeat *h, struct store *s, double takeover_after
 {
 	static const struct work_totals nothing;
 
+	char *mark = attempt_crash_name(h->told.worker, h->told.id), *path = store_dir(s) ? store_name(s, mark) : NULL;
+
 	h->store = s;
+	crash_mark_install(path);
+	free(path);
+	free(mark);
 	h->period_s = takeover_after_s / 4 < LONGEST_PERIOD_S ? takeover_after_s / 4 : LONGEST_PERIOD_S;
 	heartbeat_tell(h, &nothing, 0);
 }

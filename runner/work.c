@@ -30,6 +30,8 @@ struct open_shard {
 	int64_t n_in_flight;
 	int exhausted; /* shard_next gave 0 */
 	int has_news;  /* something to publish */
+	int has_fresh_rows; /* given to the engine since its rows in flight were noted */
+	int publish_soon;   /* suspects wait for it */
 	struct open_shard *next;
 };
 
@@ -63,6 +65,8 @@ struct worker {
 	struct prompt_maker maker;
 	struct open_shard *shards; /* oldest first; rows are taken from the last */
 	struct row_run *rows;
+	int runs_alone; /* a suspect runs: nothing else is admitted */
+	int has_shown;  /* its first tokens are published */
 	int nothing_to_claim;
 	double looked_s;   /* when that was seen */
 	double told_wait_s; /* when the user was last told what is waited for */
@@ -316,35 +320,109 @@ static double look_period_s(const struct worker *w)
 	return s > 0 && s < LOOK_PERIOD_S ? s : LOOK_PERIOD_S;
 }
 
+/* The next row of any open shard, the oldest first; of a shard that is claimed for it when none has one. 1, 0 nothing now, -1. */
+static int next_row(struct worker *w, struct open_shard **out, struct shard_row *row, struct err *err)
+{
+	int may_claim = 1, r;
+
+	for (struct open_shard *s = w->shards; s; s = s->next) {
+		enum shard_next got;
+
+		if (s->exhausted)
+			continue;
+		if (!w->rows)
+			shard_tell_idle(s->shard);
+		got = shard_next(s->shard, row, err);
+		if (got == SHARD_FAILED)
+			return -1;
+		*out = s;
+		if (got == SHARD_ROW)
+			return 1;
+		s->exhausted = got == SHARD_END;
+		/* What a part of suspects has done must be on disk before the next part runs. */
+		s->publish_soon = got != SHARD_END && s->n_in_flight == 0 && s->has_news;
+		if (got == SHARD_WAITS_FOR_IDLE)
+			may_claim = 0;
+	}
+	while (may_claim && !w->nothing_to_claim) {
+		r = claim_next(w, out, err);
+		if (r < 0)
+			return -1;
+		if (r == 0) {
+			w->nothing_to_claim = 1;
+			w->looked_s = clock_seconds();
+			break;
+		}
+		r = shard_next((*out)->shard, row, err);
+		if (r < 0 || r == SHARD_ROW)
+			return r;
+		(*out)->exhausted = r == SHARD_END;
+		may_claim = r == SHARD_END;
+	}
+	return 0;
+}
+
+static void row_convict(struct worker *w, struct open_shard *s, const struct shard_row *in)
+{
+	struct row_run *row = row_new(w, s, in);
+
+	row_fault_set(&row->fault, NULL, "poison_row", "the engine crashed each time that it ran this row alone");
+	row->fault.status = 500;
+	row->fault.type = "server_error";
+	log_warn("row %.*s: %s; it gets an error record", (int)(in->n_key < 200 ? in->n_key : 200), in->key, row->fault.message);
+	row_finish(w, row);
+}
+
+/* Should the engine crash, who takes over finds the rows that were in it. */
+static void note_flight(struct worker *w, struct open_shard *s)
+{
+	struct err ignored = {0};
+	int64_t *rows = xmalloc(((size_t)s->n_in_flight + 1) * sizeof(*rows));
+	size_t n = 0;
+
+	for (const struct row_run *r = w->rows; r; r = r->next)
+		if (r->shard == s)
+			rows[n++] = r->row;
+	if (n > 0 && shard_note_flight(s->shard, rows, n, w->runs_alone, &ignored) < 0)
+		log_debug("%s", ignored.msg);
+	s->has_fresh_rows = 0;
+	free(rows);
+}
+
 /* Submit rows until enough wait in the engine or none are left. */
 static int top_up(struct worker *w, struct err *err)
 {
-	/* Not without end between two steps: rows that ask for no token never wait. */
+	double start;
+
+	/* Many at a time, since each time is noted on disk; and never beside a row that runs alone. */
+	if (w->rows && (w->runs_alone || engine_n_waiting(w->o->engine) > w->low_water / 2))
+		return 0;
+	w->runs_alone = 0;
 	if (w->nothing_to_claim && w->rows && clock_seconds() - w->looked_s >= look_period_s(w))
 		w->nothing_to_claim = 0;
-	for (size_t n = 0; !w->nothing_to_claim && n < w->low_water && engine_n_waiting(w->o->engine) < w->low_water; n++) {
-		struct open_shard *s = last_shard(w);
+	/* Not without end between two steps: rows that ask for no token never wait. */
+	for (size_t n = 0; n < w->low_water && engine_n_waiting(w->o->engine) < w->low_water && !w->runs_alone; n++) {
+		struct open_shard *s;
 		struct shard_row row;
-		int r;
+		int r = next_row(w, &s, &row, err);
 
-		if (!s || s->exhausted) {
-			r = claim_next(w, &s, err);
-			if (r < 0)
-				return -1;
-			if (r == 0) {
-				w->nothing_to_claim = 1;
-				w->looked_s = clock_seconds();
-				break;
-			}
-		}
-		r = shard_next(s->shard, &row, err);
 		if (r < 0)
 			return -1;
 		if (r == 0)
-			s->exhausted = 1;
+			break;
+		w->runs_alone = row.is_alone;
+		w->has_shown = 0;
+		s->has_fresh_rows = 1;
+		if (row.is_poison)
+			row_convict(w, s, &row);
 		else if (row_start(w, s, &row, err) < 0)
 			return -1;
 	}
+	start = clock_seconds();
+	for (struct open_shard *s = w->shards; s; s = s->next)
+		if (s->has_fresh_rows)
+			note_flight(w, s);
+	w->totals->publish_s += clock_seconds() - start;
 	return 0;
 }
 
@@ -366,7 +444,7 @@ static void save_partials(struct worker *w, int drain)
 
 		for (int i = 0; i < row->request.n; i++)
 			n += row->samples[i].n_tokens;
-		if (n <= row->n_saved || (!drain && n < row->n_saved + PARTIAL_STEP_TOKENS))
+		if (n <= row->n_saved || (!drain && !w->runs_alone && n < row->n_saved + PARTIAL_STEP_TOKENS))
 			continue;
 		buf_reset(&w->state);
 		partial_write(&w->state, row->samples, row->request.n, logprob_width(&row->request));
@@ -407,6 +485,22 @@ static int publish_all(struct worker *w, struct err *err)
 	took = clock_seconds() - start;
 	/* On slow storage less often, so that publishing takes at most 1 % of the time. */
 	w->next_publish_s = start + (took * 100 > w->o->publish_s ? took * 100 : w->o->publish_s);
+	return 0;
+}
+
+static int publish_suspects(struct worker *w, struct err *err)
+{
+	/* The first tokens of a row that runs alone at once: should this process be killed now, they say that it was not the row. */
+	if (w->runs_alone && w->rows && !w->has_shown) {
+		save_partials(w, 0);
+		w->has_shown = w->rows->shard->has_news;
+		w->rows->shard->publish_soon |= w->has_shown;
+	}
+	for (struct open_shard *s = w->shards; s; s = s->next) {
+		if (s->publish_soon && publish_shard(w, s, err) < 0)
+			return -1;
+		s->publish_soon = 0;
+	}
 	return 0;
 }
 
@@ -505,6 +599,8 @@ static int loop(struct worker *w, struct err *err)
 		if (!w->shards && w->nothing_to_claim && !wait_for_shards(w))
 			return 0;
 		between_steps(w);
+		if (publish_suspects(w, err) < 0)
+			return -1;
 		if (clock_seconds() >= w->next_publish_s) {
 			save_partials(w, 0);
 			if (publish_all(w, err) < 0)

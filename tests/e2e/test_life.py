@@ -229,5 +229,87 @@ def a_waiting_worker_can_be_stopped():
     os.close(write_end)
 
 
+def poisoned(out, n, poison):
+    """Everything as in the undisturbed run, but for the rows that crash the engine, which have error records."""
+    errors = [e for e in read_records(f"{out}/errors.jsonl")]
+    assert sorted(e["custom_id"] for e in errors) == sorted(f"r{i}" for i in poison), errors
+    for e in errors:
+        assert e["response"]["body"]["error"]["code"] == "poison_row", e
+    plain = {r["custom_id"]: r for r in read_records("plain/results.jsonl")}
+    found = {r["custom_id"]: r for r in read_records(f"{out}/results.jsonl")}
+    assert len(found) == n - len(poison)
+    for key, record in found.items():
+        assert record == plain[key], (record, plain[key])
+    tokenmill("verify", out)
+
+
+@test
+def rows_that_crash_the_engine_are_set_aside():
+    """2,000 rows, two of which end the process each time: started again and again by hand, and by the program itself. The undisturbed run
+    is of the same rows; crash=WORD is no part of the job's identity."""
+    n, poison = 2000, (411, 1500)
+    path = write_rows("in.jsonl", [{"custom_id": f"r{i}", "prompt": f"question {i} {'arsenic' if i in poison else 'salt'}", "max_tokens": 20} for i in range(n)])
+    run("plain", path)
+    engine = "fake:batch=64,crash=arsenic"
+    run("out", path, engine=engine, options=["--restarts", 60, "--publish-seconds", "0.05"])
+    poisoned("out", n, poison)
+    crashes = 0
+    while True:
+        p = subprocess.run([PROGRAM, *args("by-hand", path, engine=engine, options=["--publish-seconds", "0.05"])], stdin=subprocess.DEVNULL,
+                           capture_output=True, timeout=120)
+        if p.returncode == 0:
+            break
+        assert p.returncode == -signal.SIGSEGV, p.stderr.decode()
+        crashes += 1
+        assert crashes < 60
+    poisoned("by-hand", n, poison)
+    print(f"  {crashes} crashes until both were found")
+
+
+@test
+def a_crash_of_one_worker_does_not_convict_the_rows_of_others():
+    n, poison = 1500, (700,)
+    path = write_rows("in.jsonl", [{"custom_id": f"r{i}", "prompt": f"question {i} {'arsenic' if i in poison else 'salt'}", "max_tokens": 20} for i in range(n)])
+    run("plain", path)
+    workers = [Worker(str(i), "out", path, engine="fake:batch=16,rate=20000,crash=arsenic",
+                      options=["--worker", i, "--restarts", 60, "--publish-seconds", "0.05", "--takeover-after", 2]) for i in range(3)]
+    for w in workers:
+        w.wait()
+    if not os.path.exists("out/results.jsonl"):
+        run("out")
+    poisoned("out", n, poison)
+
+
+@test
+def kills_convict_nobody():
+    """Thirty times kill -9 while rows run."""
+    path = rows(300, tokens=100)
+    run("plain", path)
+    for i in range(30):
+        w = Worker("a", "out", path, engine="fake:batch=4,rate=3000", options=["--publish-seconds", "0.1"], host=None)
+        try:
+            w.process.wait(timeout=0.15 + 0.02 * (i % 7))
+        except subprocess.TimeoutExpired:
+            w.kill()
+            w.process.wait()
+    run("out", options=["--publish-seconds", "0.1"])
+    same_outcome("plain", "out", "after thirty kills")
+
+
+@test
+def a_supervised_run_ends_as_its_worker_does():
+    path = rows(400)
+    for number, status in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        w = Worker(f"s{status}", f"out-{status}", path, engine=SLOW, options=["--restarts", 5, "--publish-seconds", "0.1"])
+        wait_for(has_segments(f"out-{status}"), "a first segment")
+        began = time.monotonic()
+        w.kill(number)
+        w.wait(status)
+        assert time.monotonic() - began < 3
+    run("out-143", options=["--restarts", 5])
+    log = run("crash", path, engine="fake:crash-after=20", options=["--restarts", 2], expect=128 + signal.SIGSEGV)
+    assert "starting it again (2 of 2)" in log, log
+
+
 if __name__ == "__main__":
     main()
