@@ -374,8 +374,13 @@ out:
 
 /* ---- the mark ---- */
 
-/* What does not count any more goes: segments that the mark does not name (all, or only this epoch's). Not temporary files: they may be a live
- * worker's; whoever takes over from one that is surely dead clears them away (pick.c). */
+static int64_t flight_epoch(const char *name)
+{
+	return name_number(name, "flight");
+}
+
+/* What does not count any more goes (all of it, or only this epoch's): segments that the mark does not name, and notes of rows in flight. Not
+ * temporary files: they may be a live worker's; whoever takes over from one that is surely dead clears them away (pick.c). */
 static void sweep(struct shard *s, int only_own)
 {
 	struct err ignored = {0};
@@ -393,6 +398,8 @@ static void sweep(struct shard *s, int only_own)
 
 		for (size_t k = 0; k < n_marked && goes; k++)
 			goes = marked[k].epoch != name.epoch || marked[k].sequence != name.sequence;
+		if (flight_epoch(names[i]) > 0)
+			goes = !only_own || flight_epoch(names[i]) == s->epoch;
 		if (!goes)
 			continue;
 		path = path_format("%s/%s", s->dir, names[i]);
@@ -441,9 +448,25 @@ static int create_mark(struct shard *s, int is_tidy, struct err *err)
 	return 0;
 }
 
+/* The shard's files, and whether all that is there will count. */
+static int look_around(struct shard *s, struct shard_listing *l, int *has_notes, struct err *err)
+{
+	char **names;
+	size_t n;
+
+	if (store_list(s->job->store, s->dir, &names, &n, err) < 0)
+		return -1;
+	shard_listing_take(l, names, n, 0);
+	*has_notes = 0;
+	for (size_t i = 0; i < n; i++)
+		*has_notes |= flight_epoch(names[i]) > 0;
+	store_names_free(names, n);
+	return 0;
+}
+
 int shard_mark_done(struct shard *s, struct err *err)
 {
-	int rc = 1, is_tidy = 1;
+	int rc = 1, is_tidy = 1, has_notes;
 
 	for (int look = 0; look < LOOKS && rc == 1 && !s->is_marked_done; look++) {
 		struct shard_listing l;
@@ -451,7 +474,7 @@ int shard_mark_done(struct shard *s, struct err *err)
 		if (look > 0)
 			look_again_wait(look - 1);
 		rc = compact_last(s, err);
-		if (rc < 0 || shard_listing_read(&l, s->job->store, s->dir, err) < 0)
+		if (rc < 0 || look_around(s, &l, &has_notes, err) < 0)
 			return -1;
 		/* A segment of mine is gone when the shard was done without me; the listing may be too old to show that. */
 		if (l.is_done || rc == 1) {
@@ -459,7 +482,7 @@ int shard_mark_done(struct shard *s, struct err *err)
 			rc = rc < 0 ? -1 : 1;
 		} else {
 			rc = adopt(s, &l, err);
-			is_tidy = l.n_segments == s->n_own;
+			is_tidy = l.n_segments == s->n_own && !has_notes;
 		}
 		shard_listing_release(&l);
 	}
