@@ -481,8 +481,8 @@ int shard_mark_done(struct shard *s, struct err *err)
 			rc = shard_find_done(s, err);
 			rc = rc < 0 ? -1 : 1;
 		} else {
-			rc = adopt(s, &l, err);
 			is_tidy = l.n_segments == s->n_own && !has_notes;
+			rc = adopt(s, &l, err);
 		}
 		shard_listing_release(&l);
 	}

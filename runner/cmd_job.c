@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "queue/job.h"
+#include "queue/store.h"
 #include "runner/commands.h"
 #include "runner/records.h"
 
@@ -60,6 +61,12 @@ static char *choice(const char *words, int n)
 	return xmemdup(words, (size_t)(end - words));
 }
 
+/* What stands between the job and its result files: in a directory they have links. */
+static const char *below(struct job *j)
+{
+	return store_dir(job_store(j)) ? "" : "/merged";
+}
+
 static int merge_unfinished(struct job *j, const struct job_options *o, const char *place, struct err *err)
 {
 	char *code = o->close ? choice(close_codes, o->close) : NULL;
@@ -68,10 +75,10 @@ static int merge_unfinished(struct job *j, const struct job_options *o, const ch
 
 	n_done = r < 0 ? -1 : job_n_done_rows(j, err);
 	if (r == 0 && job_is_merged(j, err) == 1)
-		log_info("all %" PRId64 " rows are merged: %s/results.jsonl", job_n_rows(j), place);
+		log_info("all %" PRId64 " rows are merged: %s%s/results.jsonl", job_n_rows(j), place, below(j));
 	else if (n_done >= 0)
-		log_info("merged what there is of an unfinished job, about %" PRId64 " of %" PRId64 " rows%s%s: %s/results.jsonl", n_done,
-		         job_n_rows(j) - job_n_bad_rows(j), code ? "; the others are closed as " : "", code ? code : "", place);
+		log_info("merged what there is of an unfinished job, about %" PRId64 " of %" PRId64 " rows%s%s: %s%s/results.jsonl", n_done,
+		         job_n_rows(j) - job_n_bad_rows(j), code ? "; the others are closed as " : "", code ? code : "", place, below(j));
 	free(code);
 	return n_done < 0 ? -1 : 0;
 }
@@ -106,7 +113,7 @@ static int run_merge(const void *options, char **args, int n_args, struct err *e
 		r = err_set(err, ERR_OTHER, "%" PRId64 " of %" PRId64 " rows are done; run the rest before merging, or see --partial",
 		            job_n_done_rows(j, err), job_n_rows(j));
 	} else if (r > 0 && (r = job_merge(j, NULL, err)) == 0) {
-		log_info("merged %" PRId64 " rows: %s/results.jsonl", job_n_rows(j), args[0]);
+		log_info("merged %" PRId64 " rows: %s%s/results.jsonl", job_n_rows(j), args[0], below(j));
 	}
 	job_close(j);
 	return r;
