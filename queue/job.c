@@ -40,8 +40,7 @@ int job_is_planned(const char *place, struct err *err)
 	return rc;
 }
 
-/* The generation that a file of this name commits, 0 for other names. */
-static int job_commit_generation(const char *name)
+int job_commit_generation(const char *name)
 {
 	size_t n = strlen(name);
 	char *stem;
@@ -194,11 +193,13 @@ struct database *job_plan_db(struct job *j, struct err *err)
 	return &j->plan;
 }
 
-/* The newest plan's number; 0: there is none. */
+/* The newest plan's number; 0: there is none. A listing may be older than what one name tells (NFS keeps both, each for its own time), so the next
+ * one is asked for by name. */
 static int newest_generation(struct store *s, int *generation, struct err *err)
 {
 	char **names;
 	size_t n;
+	int rc;
 
 	*generation = 0;
 	if (store_list(s, "", &names, &n, err) < 0)
@@ -207,7 +208,14 @@ static int newest_generation(struct store *s, int *generation, struct err *err)
 		if (job_commit_generation(names[i]) > *generation)
 			*generation = job_commit_generation(names[i]);
 	store_names_free(names, n);
-	return 0;
+	do {
+		char *next = job_commit_name(*generation + 1);
+
+		rc = store_exists(s, next, err);
+		*generation += rc == 1;
+		free(next);
+	} while (rc == 1);
+	return rc;
 }
 
 int job_check_current(struct job *j, struct err *err)

@@ -42,6 +42,7 @@ void pick_free(struct pick *p);
 char *job_shard_dir(const struct job *j, int64_t shard);
 /* What commits a plan: "job.json" for the first, "job-0002.json" and so on. */
 char *job_commit_name(int generation);
+int job_commit_generation(const char *name); /* the plan that a file of this name commits, 0 for other names */
 /* plan.db, opened when it is first asked for; NULL on failure. */
 struct database *job_plan_db(struct job *j, struct err *err);
 int job_is_deterministic(const struct job *j); /* unless the spec says "deterministic": false */

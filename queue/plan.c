@@ -46,6 +46,11 @@ static int take_claim(struct job_plan *p, struct err *err)
 	for (size_t i = 0; i < n; i++) {
 		int64_t number = name_number(names[i], "plan-claim");
 
+		/* Asked for by name it was not there yet. */
+		if (job_commit_generation(names[i]) >= p->generation) {
+			err_set(err, p->from ? ERR_FENCED : ERR_RETRY, "%s: another process planned it just now", store_place(p->store));
+			goto out;
+		}
 		if (!p->from && !is_ours(names[i])) {
 			err_set(err, ERR_INPUT, "%s: holds %s, which is not part of a job; name a new or empty directory", store_place(p->store), names[i]);
 			goto out;

@@ -9,10 +9,14 @@ import re
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 
-from e2e import PROGRAM, SEED, TINY, main, mixed_rows, models, read_bytes, run, run_args, same_outcome, test, tokenmill, write_rows
+from e2e import PROGRAM, ROOT, SEED, Skip, TINY, main, mixed_rows, models, read_bytes, run, run_args, same_outcome, test, tokenmill, write_rows
 from s3_servers import start_moto
+
+sys.path.insert(0, os.path.join(ROOT, "tests/rigs"))
+from shared_fs import NfsSim, Unavailable  # noqa: E402
 
 FAKE = "fake:tokens=5-60"
 
@@ -288,6 +292,46 @@ def on_s3():
             assert status == 200 and body == read_bytes(reference), f"{name} in the bucket differs"
     finally:
         server.stop()
+
+
+@test
+def on_nfs_with_faults():
+    """Two hosts, stale caches, lost replies: whoever fails (74) or is told of another plan (75) starts again."""
+    half, whole = (write_rows(os.path.abspath(f), prompts(n)) for f, n in (("half.jsonl", 150), ("whole.jsonl", 250)))
+    fake("reference", whole)
+    try:
+        share = NfsSim(os.path.abspath("shared"), SEED, 1, fault_rate=0.02)
+    except Unavailable as e:
+        raise Skip(str(e))
+    env = [{**os.environ, "TOKENMILL_HOST": host, "JOB_COMPLETION_INDEX": str(i)} for i, host in enumerate("ab")]
+    options = ["--takeover-after", 4, "--publish-seconds", "0.2"]
+
+    def until_done(path, engine, other):
+        waiting, logs = [0, 1], ["", ""]
+        for _ in range(40):
+            started = [(i, subprocess.Popen([PROGRAM, *map(str, ["run", "--engine", engine, "-o", f"{share.mounts[i]}/job", *options, *other, path])], env=env[i],
+                                            stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)) for i in waiting]
+            for i, process in started:
+                logs[i] += process.communicate(timeout=300)[1].decode("utf-8", "replace")
+                assert process.returncode in (0, 74, 75, -signal.SIGSEGV), f"exit status {process.returncode}: {logs[i][-3000:]}"
+                if process.returncode == 0:
+                    waiting.remove(i)
+                elif process.returncode == -signal.SIGSEGV:
+                    return logs
+            if not waiting:
+                return logs
+        raise AssertionError(f"no end: {logs[0][-3000:]} {logs[1][-3000:]}")
+
+    try:
+        until_done(half, f"{FAKE},rate=2000,crash-after=60", [])
+        logs = until_done(whole, FAKE, ["--shards", 9])
+        assert any("finished rows kept" in log for log in logs), logs
+        until_done(whole, FAKE, [])
+        time.sleep(2)  # until no cache is stale any more
+        for a, b in (("results.jsonl", "reference/results.jsonl"), ("errors.jsonl", "reference/errors.jsonl")):
+            assert read_bytes(f"{share.backing}/job/{a}") == read_bytes(b), f"{a} differs"
+    finally:
+        share.close()
 
 
 if __name__ == "__main__":
