@@ -272,6 +272,23 @@ def retry_failed():
 
 
 @test
+def retry_poison_rows():
+    """Rows that crashed the engine run once it is another one; that they were suspects before does not matter any more."""
+    rows = prompts(120)
+    rows[21]["prompt"] = rows[77]["prompt"] = "arsenic"
+    path = write_rows("a.jsonl", rows)
+    fake("reference", path)
+    fake("out", path, engine=f"{FAKE},batch=16,crash=arsenic", options=["--restarts", 60])
+    codes = [json.loads(line)["response"]["body"]["error"]["code"] for line in read_bytes("out/errors.jsonl").splitlines()]
+    assert codes.count("poison_row") == 2, codes
+    log = tokenmill("retry-failed", "out", "--code", "poison_row")
+    assert "2 rows run again" in log and not glob.glob("out/plan-*/shards/*/flight-*"), log
+    log = tokenmill("run", "--job", "out")
+    assert rows_run(log) == 2, log
+    verified("out", "reference", "poison rows run again")
+
+
+@test
 def on_s3():
     half, whole = write_rows("half.jsonl", prompts(200)), write_rows("whole.jsonl", prompts(300))
     fake("reference", whole)
