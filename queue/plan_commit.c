@@ -10,7 +10,8 @@
  *     job-0002.json                                        created exclusively: from now on this plan counts
  *
  * Everything is durable before the first step. A planner that dies between the steps leaves no job.json, so the next planner removes
- * the pieces: those of plan-0002-ID/ once a job-0002.json is there, since until then a planner that was only stopped may commit it. A planner that was stopped and wakes up after another has taken over finds a higher claim, or a name taken. */
+ * the pieces: those of plan-0002-ID/ once a job-0002.json is there, since until then a planner that was only stopped may commit
+ * it. A planner that was stopped and wakes up after another has taken over finds a higher claim, or a name taken. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>

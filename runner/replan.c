@@ -191,7 +191,8 @@ int replan_as_asked(const struct replan *r, struct job **job, struct err *err)
 		rc = !differs && !shards_differ(r, *job, &there) ? 1 : plan_once(r, job, &there, differs, err);
 		spec_release(&there);
 		if (rc == 0 && from_stdin)
-			rc = err_set(err, ERR_RETRY, "%s: another process has planned it meanwhile, and standard input cannot be read again: start the command again",
+			rc = err_set(err, ERR_RETRY,
+			             "%s: another process has planned it meanwhile, and standard input cannot be read twice: start again",
 			             store_place(job_store(*job)));
 	}
 	inputs_release(&now);
