@@ -13,7 +13,7 @@ CFLAGS_fuzz := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-
 ifeq ($(VARIANT),fuzz)
 CC := clang
 endif
-PKGS := sqlite3 libzstd libarchive libpcre2-8 libutf8proc libxxhash libcrypto libcurl yaml-0.1
+PKGS := sqlite3 libzstd libarchive libpcre2-8 libutf8proc libxxhash libcrypto libcurl yaml-0.1 libmicrohttpd
 # No contraction: the same source gives the same floats on every processor; kernels ask for fma by name.
 CFLAGS_ALL := -std=c11 -D_GNU_SOURCE -pthread -ffp-contract=off $(WARN) $(CFLAGS_$(VARIANT)) -I. -isystem build/deps/yyjson \
 	-MMD -MP $(shell pkg-config --cflags $(PKGS) 2>/dev/null) $(CFLAGS)

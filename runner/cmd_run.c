@@ -23,6 +23,7 @@
 #include "runner/commands.h"
 #include "runner/heartbeat.h"
 #include "runner/input.h"
+#include "runner/metrics_http.h"
 #include "runner/plan_turn.h"
 #include "runner/prepare.h"
 #include "runner/records.h"
@@ -38,8 +39,9 @@ struct run_options {
 	int no_prefix_cache, replan, quiet, progress;
 	size_t memory;
 	int64_t threads, max_batch, chunk, worker;
-	double publish_s, takeover_after_s;
+	double publish_s, takeover_after_s, stall_s;
 	int64_t restarts;
+	const char *metrics;
 };
 
 enum { MAX_WORKER = 1000000 };
@@ -65,6 +67,10 @@ static const struct option_spec run_options[] = {
      "a worker elsewhere that is silent for so long is dead (default 600)", 1, 1e6, NULL},
     {"restarts", 0, OPTION_INT, RUN_FIELD(restarts), "N", "start again, up to N times, when the engine crashes (default 0)", 0, 10000,
      NULL},
+    {"metrics", 0, OPTION_STRING, RUN_FIELD(metrics), "[ADDRESS:]PORT", "serve /metrics (Prometheus), /healthz and /readyz there", 0, 0,
+     NULL},
+    {"stall-seconds", 0, OPTION_NUMBER, RUN_FIELD(stall_s), "S",
+     "an engine without a step for so long hangs: /healthz answers 503 (default 300)", 1, 1e6, NULL},
     {"progress", 0, OPTION_CHOICE, RUN_FIELD(progress), "auto|json|none", "how progress is shown on stderr", 0, 0,
      "auto|json|none"},
     {"quiet", 'q', OPTION_FLAG, RUN_FIELD(quiet), NULL, "say nothing but errors", 0, 0, NULL},
@@ -79,6 +85,7 @@ static void init_options(void *options)
 	o->worker = -1; /* not given */
 	o->takeover_after_s = 600;
 	o->publish_s = 2;
+	o->stall_s = 300;
 }
 
 /* Everything that a run opens. */
@@ -95,6 +102,8 @@ struct run {
 	double start_s;
 	struct work_totals totals;
 	struct progress progress;
+	struct metrics metrics;
+	struct metrics_http *http; /* NULL: nobody asks for metrics */
 };
 
 static struct engine_options engine_options_of(const struct run *r)
@@ -270,11 +279,51 @@ static void learn_speed(struct run *r)
 
 /* ---- the run ---- */
 
+static void fill_metrics(struct run *r, const struct work_totals *t, size_t n_in_flight)
+{
+	double *v = r->metrics.own.value;
+
+	metrics_from_engine(&r->metrics, r->engine);
+	v[METRIC_ROWS_OK] = (double)(t->n_rows - t->n_failed);
+	v[METRIC_ROWS_FAILED] = (double)t->n_failed;
+	v[METRIC_ROWS_IN_FLIGHT] = (double)n_in_flight;
+	v[METRIC_JOB_ROWS] = (double)job_n_rows(r->job);
+	v[METRIC_JOB_ROWS_DONE] = (double)r->progress.n_done;
+	v[METRIC_JOB_ROWS_AT_FAULT] = (double)job_n_bad_rows(r->job);
+	v[METRIC_SHARDS_OPEN] = (double)t->n_open_shards;
+	v[METRIC_SHARDS_FINISHED] = (double)t->n_finished_shards;
+	v[METRIC_JOB_SHARDS] = (double)job_n_shards(r->job);
+	v[METRIC_PUBLISH_S] = t->publish_s;
+	v[METRIC_PUBLISHES] = (double)t->n_publishes;
+	v[METRIC_LOAD_S] = r->heart.ready_s - r->start_s;
+	v[METRIC_STORAGE_ERRORS] = (double)(t->n_storage_errors + r->heart.n_failed);
+	v[METRIC_SPENT_USD] = r->heart.told.spent_usd;
+	v[METRIC_HEARTBEAT_AGE_S] = r->heart.written_s;
+}
+
+static void enter_stage(struct run *r, enum metrics_stage stage)
+{
+	if (!r->http)
+		return;
+	fill_metrics(r, &r->totals, 0);
+	snprintf(r->metrics.own.model, sizeof(r->metrics.own.model), "%s", r->prepared.setup.model_name);
+	metrics_enter(&r->metrics, stage);
+}
+
+static void observe(void *arg, const struct engine_result *result)
+{
+	metrics_observe(&((struct run *)arg)->metrics, result);
+}
+
 static void between_steps(void *arg, const struct work_totals *t, size_t n_in_flight)
 {
 	struct run *r = arg;
 
 	heartbeat_beat(&r->heart, t, n_in_flight);
+	if (r->http && metrics_step(&r->metrics)) {
+		fill_metrics(r, t, n_in_flight);
+		metrics_show(&r->metrics);
+	}
 }
 
 static int work(struct run *r, struct err *err)
@@ -290,7 +339,9 @@ static int work(struct run *r, struct err *err)
 	                          .publish_s = r->o->publish_s,
 	                          .progress = &r->progress,
 	                          .between_steps = between_steps,
-	                          .between_steps_arg = r};
+	                          .between_steps_arg = r,
+	                          .observe = r->http ? observe : NULL,
+	                          .observe_arg = r};
 	int64_t n_done = job_n_done_rows(r->job, err);
 	enum progress_style style = r->o->quiet           ? PROGRESS_NONE
 	                            : r->o->progress == 2 ? PROGRESS_JSON
@@ -306,8 +357,10 @@ static int work(struct run *r, struct err *err)
 	r->heart.ready_s = clock_seconds();
 	r->heart.engine = r->engine;
 	heartbeat_tell(&r->heart, &r->totals, 0);
+	enter_stage(r, METRICS_WORKING);
 	rc = work_run(&wo, &r->totals, err);
 	heartbeat_end(&r->heart, &r->totals, err);
+	enter_stage(r, METRICS_ENDING);
 	if (rc == 0 || err->code == ERR_DRAINED) {
 		summarize(r, clock_seconds() - r->start_s);
 		if (r->prepared.choice.kind == ENGINE_CPU)
@@ -432,6 +485,30 @@ static int identify_worker(struct run *r, struct err *err)
 	return heartbeat_init(&r->heart, r->worker.index, r->start_s, err);
 }
 
+/* From the beginning, so that whoever looks sees it load. */
+static int serve_metrics(struct run *r, struct err *err)
+{
+	struct metrics_values *v = &r->metrics.own;
+
+	if (!r->o->metrics)
+		return 0;
+	metrics_init(&r->metrics, r->o->stall_s);
+	snprintf(v->worker, sizeof(v->worker), "%d", r->worker.index);
+	snprintf(v->attempt, sizeof(v->attempt), "%s", r->heart.told.id);
+	snprintf(v->node_type, sizeof(v->node_type), "%s", r->heart.told.node_type);
+	snprintf(v->program, sizeof(v->program), "%s", r->heart.told.program);
+	if (r->prepared.setup.model_name)
+		snprintf(v->model, sizeof(v->model), "%s", r->prepared.setup.model_name);
+	metrics_enter(&r->metrics, METRICS_STARTING);
+	r->http = metrics_http_start(&r->metrics, r->o->metrics, err);
+	if (!r->http) {
+		metrics_release(&r->metrics);
+		return -1;
+	}
+	log_info("metrics: port %d, /metrics, /healthz, /readyz", metrics_http_port(r->http));
+	return 0;
+}
+
 static int run_all(struct run *r, char **args, int n_args, struct err *err)
 {
 	int merged = 0, is_own = 0, planned;
@@ -442,6 +519,8 @@ static int run_all(struct run *r, char **args, int n_args, struct err *err)
 	if (identify_worker(r, err) < 0)
 		return -1;
 	signals_install();
+	if (serve_metrics(r, err) < 0)
+		return -1;
 	planned = job_is_planned(r->o->output, err);
 	if (planned < 0)
 		return -1;
@@ -488,6 +567,9 @@ static int run_run(const void *options, char **args, int n_args, struct err *err
 	rc = run_all(&r, args, n_args, err);
 	if (rc < 0 && r.heart.told.state != ATTEMPT_ENDED)
 		heartbeat_end(&r.heart, &r.totals, err);
+	metrics_http_stop(r.http);
+	if (r.http)
+		metrics_release(&r.metrics);
 	job_close(r.job);
 	engine_close(r.engine);
 	prepared_release(&r.prepared);

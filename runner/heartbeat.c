@@ -64,8 +64,12 @@ void heartbeat_tell(struct heartbeat *h, const struct work_totals *t, size_t n_i
 	a->recomputed_tokens = t->recomputed_tokens;
 	a->in_flight = (int64_t)n_in_flight;
 	a->peak_bytes = (int64_t)mem_peak_bytes();
-	if (attempt_write(h->store, a, &ignored) < 0)
+	if (attempt_write(h->store, a, &ignored) < 0) {
 		log_debug("attempt %s: %s", a->id, ignored.msg);
+		h->n_failed++;
+	} else {
+		h->written_s = clock_seconds();
+	}
 	h->next_s = clock_seconds() + h->period_s;
 }
 

@@ -16,6 +16,8 @@ struct heartbeat {
 	const struct engine *engine; /* NULL while there is none */
 	double period_s, next_s;
 	double start_s, ready_s; /* started; ready to work, 0 before */
+	double written_s;        /* when it was last written, 0 never */
+	int64_t n_failed;        /* times that it could not be */
 };
 
 /* A new attempt of the worker with this index; start_s: when the process began. */

@@ -193,6 +193,8 @@ static void on_result(void *arg, const struct engine_result *r)
 	struct sample_run *run = r->user;
 	struct row_run *row = run->row;
 
+	if (w->o->observe)
+		w->o->observe(w->o->observe_arg, r);
 	copy_result(&row->samples[run->index], r, logprob_width(&row->request));
 	if (r->reason == FINISH_ERROR || r->reason == FINISH_ABORT) {
 		row_fault_set(&row->fault, NULL, "engine_error", "%s", r->error ? r->error : "the engine gave the row up");
@@ -301,6 +303,7 @@ static int claim_next(struct worker *w, struct open_shard **out, struct err *err
 		return r;
 	s = xcalloc(1, sizeof(*s));
 	s->shard = claimed;
+	w->totals->n_open_shards++;
 	s->has_news = 1; /* a shard whose rows are all done already still needs its `done` */
 	if (last)
 		last->next = s;
@@ -464,6 +467,7 @@ static int publish_shard(struct worker *w, struct open_shard *s, struct err *err
 
 		if (shard_publish(s->shard, &e) == 0)
 			break;
+		w->totals->n_storage_errors += e.code == ERR_STORAGE;
 		if (e.code != ERR_STORAGE || try == PUBLISH_TRIES)
 			return err_set(err, e.code, "%s", e.msg);
 		log_warn("%s; trying again", e.msg);
@@ -525,6 +529,8 @@ static int close_finished(struct worker *w, struct err *err)
 			before->next = next;
 		else
 			w->shards = next;
+		w->totals->n_open_shards--;
+		w->totals->n_finished_shards++;
 		shard_close(s->shard);
 		free(s);
 		s = next;

@@ -34,6 +34,8 @@ struct work_options {
 	/* Called between steps, and while waiting; NULL: none. */
 	void (*between_steps)(void *arg, const struct work_totals *t, size_t n_in_flight);
 	void *between_steps_arg;
+	engine_result_fn observe; /* told of each request that ended, before its row is; NULL: none */
+	void *observe_arg;
 };
 
 struct work_totals { /* of this attempt */
@@ -42,6 +44,8 @@ struct work_totals { /* of this attempt */
 	struct output_lengths lengths; /* of answers that the model ended or its row's limit cut */
 	double publish_s;              /* time spent publishing */
 	int64_t n_publishes;
+	int64_t n_storage_errors;      /* publishes that failed and were tried again */
+	int64_t n_open_shards, n_finished_shards;
 };
 
 /* 0: nothing is left to claim. -1: ERR_DRAINED after a signal, ERR_FENCED, ERR_STORAGE, ERR_ENGINE; what was finished is

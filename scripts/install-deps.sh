@@ -44,6 +44,7 @@ find_missing() {
 			need libssl-dev library_found libcrypto
 			need libcurl4-openssl-dev library_found libcurl
 			need libyaml-dev library_found yaml-0.1
+			need libmicrohttpd-dev library_found libmicrohttpd
 			need python3 command_found "$python"
 			need python3-pip python_has pip
 			;;
@@ -53,6 +54,7 @@ find_missing() {
 			need zstd command_found zstd
 			need sqlite3 command_found sqlite3
 			need libfuse3-dev library_found fuse3
+			need prometheus command_found promtool
 			;;
 		bench)
 			need g++ command_found c++
