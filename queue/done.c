@@ -65,7 +65,7 @@ int done_read(struct store *s, const char *shard_dir, int64_t n_rows, struct seg
 {
 	char *path = path_format("%s/done", shard_dir);
 	struct buf b = {0};
-	int rc = store_get(s, path, (size_t)64 << 20, &b, err);
+	int rc = store_get_known(s, path, (size_t)64 << 20, &b, err);
 
 	*segments = NULL;
 	*n_segments = 0;

@@ -31,6 +31,24 @@ void look_again_wait(int look)
 	nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000L}, NULL);
 }
 
+int store_get_known(struct store *s, const char *name, size_t max_bytes, struct buf *out, struct err *err)
+{
+	int rc;
+
+	for (int look = 0; (rc = store_get(s, name, max_bytes, out, err)) == 0 && look < LOOKS; look++)
+		look_again_wait(look);
+	return rc;
+}
+
+int store_fetch_known(struct store *s, const char *name, struct store_file *f, struct err *err)
+{
+	int rc;
+
+	for (int look = 0; (rc = store_fetch(s, name, f, err)) == 0 && look < LOOKS; look++)
+		look_again_wait(look);
+	return rc;
+}
+
 int job_is_planned(const char *place, struct err *err)
 {
 	struct store *s = store_open(place, err);
@@ -179,7 +197,7 @@ struct database *job_plan_db(struct job *j, struct err *err)
 	if (j->plan.db)
 		return &j->plan;
 	name = path_format("%splan.db", j->base);
-	rc = store_fetch(j->store, name, &j->plan_file, err);
+	rc = store_fetch_known(j->store, name, &j->plan_file, err);
 	if (rc == 0)
 		err_set(err, ERR_STORAGE, "%s/%s: is missing", store_place(j->store), name);
 	free(name);
@@ -244,7 +262,7 @@ struct job *job_open(const char *place, struct err *err)
 		goto fail;
 	}
 	name = job_commit_name(j->generation);
-	rc = store_get(j->store, name, (size_t)256 << 20, &text, err);
+	rc = store_get_known(j->store, name, (size_t)256 << 20, &text, err);
 	if (rc == 0)
 		err_set(err, ERR_STORAGE, "it vanished");
 	if (rc <= 0 || parse_job_json(j, buf_str(&text), text.len, err) < 0) {

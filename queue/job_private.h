@@ -118,6 +118,10 @@ int segment_reader_check(struct segment_reader *r, struct err *err); /* 0: all o
  * to a second. */
 enum { LOOKS = 8 };
 void look_again_wait(int look); /* after look 0, 1, ... */
+/* store_get and store_fetch of what is known to be there, as it was listed or something that is there names it: an earlier look of this host may
+ * have found nothing and be believed for a while (NFS). 0 only after LOOKS looks. */
+int store_get_known(struct store *s, const char *name, size_t max_bytes, struct buf *out, struct err *err);
+int store_fetch_known(struct store *s, const char *name, struct store_file *f, struct err *err);
 
 /* ---- done ---- */
 

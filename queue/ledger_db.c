@@ -280,12 +280,25 @@ static int add_attempts(struct ledger_db *d, const struct ledger *l, struct err 
 	return rc;
 }
 
+/* A killed attempt's last heartbeat may be older than what it published: it did at least what is in its records. */
+static int raise_attempts(struct ledger_db *d, struct err *err)
+{
+	return database_exec(&d->d,
+	                     "UPDATE attempt SET rows=max(rows, c.n), rows_failed=max(rows_failed, c.failed), prompt_tokens=max(prompt_tokens, c.prompt),"
+	                     " cached_tokens=max(cached_tokens, c.cached), output_tokens=max(output_tokens, c.output),"
+	                     " reasoning_tokens=max(reasoning_tokens, c.reasoning), recomputed_tokens=max(recomputed_tokens, c.recomputed)"
+	                     " FROM (SELECT claim.attempt, count(*) n, sum(status=1) failed, sum(prompt_tokens) prompt, sum(cached_tokens) cached,"
+	                     " sum(output_tokens) output, sum(reasoning_tokens) reasoning, sum(recomputed_tokens) recomputed"
+	                     " FROM charge JOIN claim USING(shard, epoch) GROUP BY claim.attempt) c WHERE c.attempt=attempt.id",
+	                     err);
+}
+
 int ledger_db_finish(struct ledger_db *d, const struct ledger *l, struct err *err)
 {
 	int rc = 0;
 
 	if (add_job(d, l, err) < 0 || add_tags(d, l, err) < 0 || add_shard_totals(d, l, err) < 0 || add_claims(d, l, err) < 0 ||
-	    add_attempts(d, l, err) < 0 || database_exec(&d->d, "COMMIT", err) < 0)
+	    add_attempts(d, l, err) < 0 || raise_attempts(d, err) < 0 || database_exec(&d->d, "COMMIT", err) < 0)
 		rc = -1;
 	ledger_db_abort(d);
 	return rc;

@@ -33,6 +33,15 @@ static int is_torn_commit(const char *name)
 	return strncmp(name, "job", 3) == 0 && strstr(name, ".json.tmp-");
 }
 
+/* Is this name, which was listed, the commit of the plan that is to be made? Then *err says so. Asked for by name it was not there yet. */
+static int is_committed(const struct job_plan *p, const char *name, struct err *err)
+{
+	if (job_commit_generation(name) < p->generation)
+		return 0;
+	err_set(err, p->from ? ERR_FENCED : ERR_RETRY, "%s: another process planned it just now", store_place(p->store));
+	return 1;
+}
+
 /* Take the planning claim: the number after the highest, if the holder of that is surely gone. */
 static int take_claim(struct job_plan *p, struct err *err)
 {
@@ -46,11 +55,8 @@ static int take_claim(struct job_plan *p, struct err *err)
 	for (size_t i = 0; i < n; i++) {
 		int64_t number = name_number(names[i], "plan-claim");
 
-		/* Asked for by name it was not there yet. */
-		if (job_commit_generation(names[i]) >= p->generation) {
-			err_set(err, p->from ? ERR_FENCED : ERR_RETRY, "%s: another process planned it just now", store_place(p->store));
+		if (is_committed(p, names[i], err))
 			goto out;
-		}
 		if (!p->from && !is_ours(names[i])) {
 			err_set(err, ERR_INPUT, "%s: holds %s, which is not part of a job; name a new or empty directory", store_place(p->store), names[i]);
 			goto out;
@@ -99,7 +105,8 @@ out:
 }
 
 /* Who holds the claim owns everything that has to do with planning: what dead planners left goes, their claims too (the holder's is the
- * highest). Before job.json is there that includes what they had published; later their directories have names of their own (plan_sweep). */
+ * highest). Before job.json is there that includes what they had published; later their directories have names of their own (plan_sweep).
+ * The listing is of after this host changed the directory, so it is not an old one: what it shows counts before anything is removed. */
 static int clear_remains(struct job_plan *p, int published, struct err *err)
 {
 	char **names;
@@ -108,6 +115,8 @@ static int clear_remains(struct job_plan *p, int published, struct err *err)
 
 	if (store_list(p->store, "", &names, &n, err) < 0)
 		return -1;
+	for (size_t i = 0; i < n && rc == 0 && published; i++)
+		rc = is_committed(p, names[i], err) ? -1 : 0;
 	for (size_t i = 0; i < n && rc == 0; i++) {
 		int64_t claim = name_number(names[i], "plan-claim"), beat = name_number(names[i], "plan-beat");
 

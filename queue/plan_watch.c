@@ -83,10 +83,12 @@ void plan_watch_close(struct plan_watch *w)
 	free(w);
 }
 
+/* 1: and the job is planned already: this listing may be newer than the look for its job.json. 0, -1. */
 static int highest_claim(struct store *s, int64_t *highest, struct err *err)
 {
 	char **names;
 	size_t n;
+	int is_planned = 0;
 
 	*highest = 0;
 	if (store_list(s, "", &names, &n, err) < 0)
@@ -96,9 +98,10 @@ static int highest_claim(struct store *s, int64_t *highest, struct err *err)
 
 		if (number > *highest)
 			*highest = number;
+		is_planned |= strcmp(names[i], "job.json") == 0;
 	}
 	store_names_free(names, n);
-	return 0;
+	return is_planned;
 }
 
 /* The beat of a claim: 0 while there is none. What cannot be read has not changed. */
@@ -127,8 +130,9 @@ int plan_watch_look(struct plan_watch *w, struct buf *who, double *still_s, stru
 	w->judged = 0;
 	if (rc != 0)
 		return rc < 0 ? -1 : 2;
-	if (highest_claim(w->store, &highest, err) < 0)
-		return -1;
+	rc = highest_claim(w->store, &highest, err);
+	if (rc != 0)
+		return rc < 0 ? -1 : 2;
 	if (highest == 0)
 		return 1;
 	name = path_format("plan-claim-%04" PRId64, highest);

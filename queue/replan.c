@@ -78,7 +78,7 @@ static int add_shard_lines(struct job_plan *p, int64_t shard, int64_t *place, st
 	struct row_weight weight = {.cost = p->from->shards[shard].cost / (double)(p->from->shards[shard].n_rows + !p->from->shards[shard].n_rows)};
 	const char *line;
 	size_t n;
-	int rc = store_fetch(p->from->store, name, &file, err);
+	int rc = store_fetch_known(p->from->store, name, &file, err);
 
 	if (rc == 0)
 		rc = err_set(err, ERR_STORAGE, "%s: %s is missing", store_place(p->from->store), name);

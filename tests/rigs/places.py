@@ -1,6 +1,7 @@
 """Where a job under test may live, as its workers on two "hosts" name it, and as the test looks at it past all caches and faults.
 
-    open_place(kind, directory, seed, n_rows)    kind: local, nfs, gluster, s3-moto, s3-versitygw. shared_fs.Unavailable(reason) where it cannot be had
+    open_place(directory, options)    by options.place (one of KINDS), .seed, .rows, .storage_fault_rate. shared_fs.Unavailable(reason) where it
+                                      cannot be had
 """
 import os
 import random
@@ -12,6 +13,7 @@ sys.path.append(os.path.join(ROOT, "tests/e2e"))
 import s3_servers  # noqa: E402
 from e2e import Skip  # noqa: E402
 
+CACHE_SECONDS = 3  # of NFS's attributes, as acregmin has it
 KINDS = ("local", "nfs", "gluster", "s3-moto", "s3-versitygw")
 
 
@@ -72,10 +74,9 @@ class S3Place:
     has_outages = may_fail = True
     behind = None
     stale_s = 0
-    RATE = 0.02
 
-    def __init__(self, server, seed):
-        self.server, self.random = server, random.Random(seed)
+    def __init__(self, server, seed, rate):
+        self.server, self.random, self.rate = server, random.Random(seed), rate
         self.is_faulty = self.is_away = False
         server.create_bucket("chaos")
         self.proxy = s3_servers.flaky_proxy(server, seed, 0, chooser=self._choose)
@@ -84,7 +85,7 @@ class S3Place:
     def _choose(self, method, path):
         if self.is_away:
             return "slow_down"
-        return self.random.choice(s3_servers.FAULTS) if self.is_faulty and self.random.random() < self.RATE else None
+        return self.random.choice(s3_servers.FAULTS) if self.is_faulty and self.random.random() < self.rate else None
 
     def name(self, job, host):
         return f"s3://chaos/{job}"
@@ -122,16 +123,17 @@ def open_local(directory, n_rows):
         return DirectoryPlace(Plain(directory), directory)
 
 
-def open_place(kind, directory, seed, n_rows):
+def open_place(directory, options):
+    kind, seed, rate = options.place, options.seed, options.storage_fault_rate
     if kind == "local":
-        return open_local(directory, n_rows)
+        return open_local(directory, options.rows)
     if kind == "nfs":
-        share = NfsSim(directory, seed, cache_seconds=3, fault_rate=0.01, read_fault_rate=0.0005)
-        return DirectoryPlace(share, share.backing, stale_s=3.1)
+        share = NfsSim(directory, seed, CACHE_SECONDS, fault_rate=rate, read_fault_rate=rate / 10)  # a read comes in many operations
+        return DirectoryPlace(share, share.backing, stale_s=CACHE_SECONDS + 0.1)
     if kind == "gluster":
         share = Gluster(directory)
         return DirectoryPlace(share, share.mounts[0], stale_s=1.1)  # its caches last a second
     try:
-        return S3Place(s3_servers.start_moto() if kind == "s3-moto" else s3_servers.start_versitygw(directory), seed)
+        return S3Place(s3_servers.start_moto() if kind == "s3-moto" else s3_servers.start_versitygw(directory), seed, rate)
     except Skip as e:
         raise Unavailable(str(e)) from e
