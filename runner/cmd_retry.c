@@ -7,7 +7,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "runner/commands.h"
-#include "runner/replan.h"
+#include "runner/plan_again.h"
 #include "runner/signals.h"
 
 struct retry_options {

@@ -27,7 +27,7 @@
 #include "runner/plan_turn.h"
 #include "runner/prepare.h"
 #include "runner/records.h"
-#include "runner/replan.h"
+#include "runner/plan_again.h"
 #include "runner/signals.h"
 #include "runner/spec.h"
 #include "runner/supervise.h"

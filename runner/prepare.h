@@ -4,7 +4,7 @@
  *                                           | prepared_take_from_job, prepared_compare    where the job is there already
  *                                           v prepared_set_context
  *                                         prepared_finish  hash of the setup; rules for rows and output lines
- *                                           v prepared_plan   a new job; replan.h for one that is there
+ *                                           v prepared_plan   a new job; plan_again.h for one that is there
  *
  * Nothing here loads weights. One thread. A struct prepared is zero-initialised with `o` and released in any case.
  */

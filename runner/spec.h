@@ -54,7 +54,7 @@ void spec_release(struct job_spec *s);
 void spec_write(const struct job_spec *s, struct buf *out); /* a JSON object */
 /* ERR_FINGERPRINT when the text is not a spec that this program knows. s is then empty. */
 int spec_read(const char *json, struct job_spec *s, struct err *err);
-/* 0, or -1 and ERR_FINGERPRINT naming everything that differs. Other inputs are no reason to refuse a job: see replan.h. */
+/* 0, or -1 and ERR_FINGERPRINT naming everything that differs. Other inputs are no reason to refuse a job: see plan_again.h. */
 int setup_compare(const struct job_setup *there, const struct job_setup *asked, struct err *err);
 int inputs_are_same(const struct job_inputs *a, const struct job_inputs *b); /* by content, in this order */
 

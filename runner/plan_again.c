@@ -1,5 +1,5 @@
-/* replan.c: what differs, the new plan, and waiting for others who plan. */
-#include "runner/replan.h"
+/* plan_again.c: what differs, the new plan, and waiting for others who plan. */
+#include "runner/plan_again.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

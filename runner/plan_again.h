@@ -1,10 +1,10 @@
-/* replan.h: a job that is there, and asked for with another input or other shards, or for its failed rows once more: a new plan of it, which
+/* plan_again.h: a job that is there, and asked for with another input or other shards, or for its failed rows once more: a new plan of it, which
  * keeps what is finished (queue/job.h, struct job_replan).
  *
  * Several workers may be started at once with the same wish: one plans, the others wait for it and find the job as they want it. What was asked
  * for is in the job's spec. One thread. */
-#ifndef TOKENMILL_RUNNER_REPLAN_H
-#define TOKENMILL_RUNNER_REPLAN_H
+#ifndef TOKENMILL_RUNNER_PLAN_AGAIN_H
+#define TOKENMILL_RUNNER_PLAN_AGAIN_H
 
 #include "queue/job.h"
 #include "runner/prepare.h"
