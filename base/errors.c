@@ -1,4 +1,4 @@
-/* errors.c: the error value, and the one table of scopes and exit codes. */
+/* errors.c: the error value, and the one table of scopes, exit codes and failure policies. */
 #include "base/errors.h"
 
 #include <errno.h>
@@ -10,20 +10,21 @@ static const struct {
 	const char *name;
 	enum err_scope scope;
 	int exit_code;
+	enum err_pod_policy policy;
 } table[ERR_N_CODES] = {
-	[ERR_NONE] = {"none", ERR_SCOPE_NONE, 0},
-	[ERR_USAGE] = {"usage", ERR_SCOPE_JOB, 1},
-	[ERR_OTHER] = {"other", ERR_SCOPE_SHARD, 1},
-	[ERR_ROW] = {"row", ERR_SCOPE_ROW, 1},
-	[ERR_RETRY] = {"retry", ERR_SCOPE_RETRY, 1},
-	[ERR_INPUT] = {"input", ERR_SCOPE_JOB, 64},
-	[ERR_FINGERPRINT] = {"fingerprint", ERR_SCOPE_JOB, 65},
-	[ERR_MODEL] = {"model", ERR_SCOPE_JOB, 66},
-	[ERR_BUDGET] = {"budget", ERR_SCOPE_JOB, 67},
-	[ERR_ENGINE] = {"engine", ERR_SCOPE_SHARD, 70},
-	[ERR_STORAGE] = {"storage", ERR_SCOPE_SHARD, 74},
-	[ERR_FENCED] = {"fenced", ERR_SCOPE_SHARD, 75},
-	[ERR_DRAINED] = {"drained", ERR_SCOPE_SHARD, 143},
+	[ERR_NONE] = {"none", ERR_SCOPE_NONE, 0, ERR_POD_COUNT},
+	[ERR_USAGE] = {"usage", ERR_SCOPE_JOB, 1, ERR_POD_COUNT},
+	[ERR_OTHER] = {"other", ERR_SCOPE_SHARD, 1, ERR_POD_COUNT},
+	[ERR_ROW] = {"row", ERR_SCOPE_ROW, 1, ERR_POD_COUNT},
+	[ERR_RETRY] = {"retry", ERR_SCOPE_RETRY, 1, ERR_POD_COUNT},
+	[ERR_INPUT] = {"input", ERR_SCOPE_JOB, 64, ERR_POD_FAIL_JOB},
+	[ERR_FINGERPRINT] = {"fingerprint", ERR_SCOPE_JOB, 65, ERR_POD_FAIL_JOB},
+	[ERR_MODEL] = {"model", ERR_SCOPE_JOB, 66, ERR_POD_FAIL_JOB},
+	[ERR_BUDGET] = {"budget", ERR_SCOPE_JOB, 67, ERR_POD_FAIL_JOB},
+	[ERR_ENGINE] = {"engine", ERR_SCOPE_SHARD, 70, ERR_POD_COUNT},
+	[ERR_STORAGE] = {"storage", ERR_SCOPE_SHARD, 74, ERR_POD_COUNT},
+	[ERR_FENCED] = {"fenced", ERR_SCOPE_SHARD, 75, ERR_POD_IGNORE},
+	[ERR_DRAINED] = {"drained", ERR_SCOPE_SHARD, 143, ERR_POD_IGNORE},
 };
 
 /* Cut at the last whole UTF-8 character that fits, and keep the message on one line. */
@@ -117,6 +118,11 @@ enum err_scope err_scope(enum err_code code)
 int err_exit_code(enum err_code code)
 {
 	return table[code].exit_code;
+}
+
+enum err_pod_policy err_pod_policy(enum err_code code)
+{
+	return table[code].policy;
 }
 
 const char *err_code_name(enum err_code code)

@@ -41,6 +41,13 @@ enum err_scope {
 	ERR_SCOPE_JOB = 4,   /* no process should try */
 };
 
+/* What the Job's failure policy does with a pod that ended with this code's exit status (Kubernetes: spec.podFailurePolicy). */
+enum err_pod_policy {
+	ERR_POD_COUNT = 0,    /* one of the index's failures: started again, up to backoffLimitPerIndex */
+	ERR_POD_FAIL_JOB = 1, /* no pod can do better: the Job is Failed at once */
+	ERR_POD_IGNORE = 2,   /* not a failure: started again, counted nowhere */
+};
+
 struct err {
 	enum err_code code; /* ERR_NONE: nothing failed */
 	char msg[1000];     /* NUL-terminated, no newline, cut at a UTF-8 boundary if too long */
@@ -59,6 +66,7 @@ void err_clear(struct err *err);
 
 enum err_scope err_scope(enum err_code code);
 int err_exit_code(enum err_code code);     /* process exit status: jobs' table of exit codes */
+enum err_pod_policy err_pod_policy(enum err_code code); /* codes with one exit status have one policy */
 const char *err_code_name(enum err_code code); /* "input", "model", ... for logs and events */
 
 /* Our own invariant is broken: says where and aborts. Never for input. */
