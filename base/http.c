@@ -170,6 +170,62 @@ static enum http_outcome outcome(CURLcode code)
 	}
 }
 
+static void set_blob(CURL *curl, CURLoption option, const char *data, size_t n)
+{
+	struct curl_blob blob = {.data = (void *)data, .len = n, .flags = CURL_BLOB_COPY};
+
+	curl_easy_setopt(curl, option, &blob);
+}
+
+/* The URL with the name that the certificate has, and the way to the host that the URL really names: libcurl takes name and address from one
+ * place. "https://10.0.0.1:6443/x" and name "kubernetes" become "https://kubernetes:6443/x" and "kubernetes:6443:10.0.0.1:6443". The request's
+ * Host is the real one's. 0, -1 where the URL cannot be read so. */
+static int rename_host(const char *url, const char *name, struct buf *renamed, struct buf *way, struct buf *host)
+{
+	CURLU *u = curl_url();
+	char *real = NULL, *port = NULL, *all = NULL;
+	int rc = -1;
+
+	if (u && curl_url_set(u, CURLUPART_URL, url, CURLU_PATH_AS_IS) == CURLUE_OK && curl_url_get(u, CURLUPART_HOST, &real, 0) == CURLUE_OK &&
+	    curl_url_get(u, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) == CURLUE_OK && curl_url_set(u, CURLUPART_HOST, name, 0) == CURLUE_OK &&
+	    curl_url_get(u, CURLUPART_URL, &all, 0) == CURLUE_OK) {
+		buf_adds(renamed, all);
+		buf_addf(way, "%s:%s:%s:%s", name, port, real, port);
+		buf_addf(host, "Host: %s:%s", real, port);
+		rc = 0;
+	}
+	curl_free(real);
+	curl_free(port);
+	curl_free(all);
+	curl_url_cleanup(u);
+	return rc;
+}
+
+static void set_peer(CURL *curl, const struct http_peer *p)
+{
+	if (p->ca)
+		set_blob(curl, CURLOPT_CAINFO_BLOB, p->ca, p->n_ca);
+	else if (p->ca_file)
+		curl_easy_setopt(curl, CURLOPT_CAINFO, p->ca_file);
+	if (p->ca || p->ca_file)
+		curl_easy_setopt(curl, CURLOPT_CAPATH, NULL);
+	if (p->cert) {
+		set_blob(curl, CURLOPT_SSLCERT_BLOB, p->cert, p->n_cert);
+		set_blob(curl, CURLOPT_SSLKEY_BLOB, p->key, p->n_key);
+	} else if (p->cert_file) {
+		curl_easy_setopt(curl, CURLOPT_SSLCERT, p->cert_file);
+		curl_easy_setopt(curl, CURLOPT_SSLKEY, p->key_file);
+	}
+	if (p->insecure) {
+		curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, 0L);
+		curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, 0L);
+	}
+	if (p->proxy) {
+		curl_easy_setopt(curl, CURLOPT_PROXY, p->proxy);
+		curl_easy_setopt(curl, CURLOPT_NOPROXY, "");
+	}
+}
+
 static struct curl_slist *field_lines(const struct http_request *q)
 {
 	/* Without the wait for 100 Continue that libcurl has for large bodies: many servers never send it. */
@@ -189,7 +245,8 @@ enum http_outcome http_exchange(struct http *h, const struct http_request *reque
 {
 	char text[CURL_ERROR_SIZE] = "";
 	const char *ca = getenv("AWS_CA_BUNDLE");
-	struct curl_slist *lines = field_lines(request);
+	struct curl_slist *lines = field_lines(request), *ways = NULL;
+	struct buf renamed = {0}, way = {0}, host = {0};
 	long status = 0;
 	CURLcode code;
 
@@ -208,8 +265,11 @@ enum http_outcome http_exchange(struct http *h, const struct http_request *reque
 	curl_easy_setopt(h->curl, CURLOPT_PROTOCOLS_STR, "http,https");
 	curl_easy_setopt(h->curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(h->curl, CURLOPT_CONNECTTIMEOUT, (long)CONNECT_TIMEOUT_S);
-	curl_easy_setopt(h->curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
-	curl_easy_setopt(h->curl, CURLOPT_LOW_SPEED_TIME, (long)STALL_TIMEOUT_S);
+	if (request->stall_s != HTTP_NO_STALL) {
+		curl_easy_setopt(h->curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+		curl_easy_setopt(h->curl, CURLOPT_LOW_SPEED_TIME, request->stall_s ? (long)request->stall_s : (long)STALL_TIMEOUT_S);
+	}
+	curl_easy_setopt(h->curl, CURLOPT_TCP_KEEPALIVE, 1L);
 	curl_easy_setopt(h->curl, CURLOPT_PATH_AS_IS, 1L); /* names are not to be "normalised" after they were signed */
 	curl_easy_setopt(h->curl, CURLOPT_USERAGENT, "tokenmill");
 	curl_easy_setopt(h->curl, CURLOPT_URL, request->url);
@@ -218,7 +278,18 @@ enum http_outcome http_exchange(struct http *h, const struct http_request *reque
 	curl_easy_setopt(h->curl, CURLOPT_HEADERDATA, h);
 	curl_easy_setopt(h->curl, CURLOPT_WRITEFUNCTION, on_body);
 	curl_easy_setopt(h->curl, CURLOPT_WRITEDATA, h);
-	if (ca && *ca)
+	if (request->peer)
+		set_peer(h->curl, request->peer);
+	if (request->peer && request->peer->server_name) {
+		if (rename_host(request->url, request->peer->server_name, &renamed, &way, &host) == 0) {
+			ways = curl_slist_append(NULL, way.data);
+			lines = curl_slist_append(lines, host.data);
+			curl_easy_setopt(h->curl, CURLOPT_URL, renamed.data);
+			curl_easy_setopt(h->curl, CURLOPT_CONNECT_TO, ways);
+			curl_easy_setopt(h->curl, CURLOPT_HTTPHEADER, lines);
+		}
+	}
+	if (!request->peer && ca && *ca)
 		curl_easy_setopt(h->curl, CURLOPT_CAINFO, ca);
 	if (request->body) {
 		curl_easy_setopt(h->curl, CURLOPT_UPLOAD, 1L);
@@ -236,6 +307,10 @@ enum http_outcome http_exchange(struct http *h, const struct http_request *reque
 	curl_easy_getinfo(h->curl, CURLINFO_RESPONSE_CODE, &status);
 	reply->status = (int)status;
 	curl_slist_free_all(lines);
+	curl_slist_free_all(ways);
+	buf_release(&renamed);
+	buf_release(&way);
+	buf_release(&host);
 	if (code == CURLE_OK)
 		return HTTP_REPLIED;
 	if (reply->reason[0] == '\0')

@@ -2,11 +2,11 @@
  *
  * http_exchange tells apart whether a whole reply came (of whatever status), whether the connection failed in a way that may
  * pass, or whether trying again is useless. It follows no redirect and tries nothing again: who knows what the request means
- * does (s3.h).
+ * does (s3.h, jobs/kube.h).
  *
  * Connecting may take 5 s, and 20 s may pass without a byte in either direction; a transfer that goes on may take as long as it
  * likes. Proxies come from the environment as libcurl reads it (http_proxy, https_proxy, no_proxy), certificates from the
- * system or from the file that AWS_CA_BUNDLE names.
+ * system or from the file that AWS_CA_BUNDLE names. A request with a struct http_peer says all that itself.
  *
  * No two threads share a struct http. SIGPIPE is never raised.
  */
@@ -36,6 +36,21 @@ struct http_source {
 	int64_t n_bytes;
 };
 
+/* Whom to trust and who we are, for a server that is not one of the public ones. Members that are NULL are not given. Borrowed. */
+struct http_peer {
+	const char *ca_file; /* PEM; instead of the system's certificates */
+	const char *ca;      /* the same in memory; goes before the file */
+	size_t n_ca;
+	const char *cert_file, *key_file; /* PEM: the client's certificate */
+	const char *cert, *key;           /* the same in memory; both or none */
+	size_t n_cert, n_key;
+	const char *server_name; /* in the server's certificate, where it is not the URL's host */
+	const char *proxy;       /* http://, https://, socks5://; instead of the environment's */
+	int insecure;            /* any certificate will do */
+};
+
+enum { HTTP_NO_STALL = -1 };
+
 struct http_reply {
 	int status;        /* 0: none came */
 	struct buf fields; /* header lines as they came, see http_reply_field */
@@ -52,7 +67,9 @@ struct http_request {
 	const struct http_field *fields; /* beside Host and Content-Length, which are added */
 	size_t n_fields;
 	const struct http_source *body; /* NULL: none */
-	http_sink_fn sink;              /* for the body of a 2xx reply; NULL: it goes to reply->body, as every other does */
+	const struct http_peer *peer; /* NULL: as the header of this file says */
+	int stall_s;                  /* seconds without a byte until the transfer is given up; 0: 20; HTTP_NO_STALL: never (TCP keep-alive tells) */
+	http_sink_fn sink;            /* for the body of a 2xx reply; NULL: it goes to reply->body, as every other does */
 	void *arg;
 };
 
