@@ -56,6 +56,7 @@ struct row_run {
 	int n_left;                    /* samples in the engine */
 	size_t n_saved;                /* tokens in the partial state last published */
 	struct row_fault fault;        /* the engine could not run it */
+	int is_poison;                 /* and crashes of it: there is no response to tell of */
 	struct row_run *prev, *next;
 };
 
@@ -130,7 +131,9 @@ static void row_finish(struct worker *w, struct row_run *row)
 	                       .finished_ms = clock_unix_ms()};
 
 	buf_reset(&w->line);
-	if (r.is_error) {
+	if (row->is_poison) {
+		output_unanswered(&w->line, w->o->output->setup, row->key, row->n_key, row->fault.code, row->fault.message);
+	} else if (r.is_error) {
 		output_fault(&w->line, w->o->output, row->key, row->n_key, row->request.custom_id, row->request.n_custom_id,
 		             &row->fault);
 	} else {
@@ -370,8 +373,7 @@ static void row_convict(struct worker *w, struct open_shard *s, const struct sha
 	struct row_run *row = row_new(w, s, in);
 
 	row_fault_set(&row->fault, NULL, "poison_row", "the engine crashed each time that it ran this row alone");
-	row->fault.status = 500;
-	row->fault.type = "server_error";
+	row->is_poison = 1;
 	log_warn("row %.*s: %s; it gets an error record", (int)(in->n_key < 200 ? in->n_key : 200), in->key, row->fault.message);
 	row_finish(w, row);
 }

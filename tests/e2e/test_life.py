@@ -234,7 +234,7 @@ def poisoned(out, n, poison):
     errors = [e for e in read_records(f"{out}/errors.jsonl")]
     assert sorted(e["custom_id"] for e in errors) == sorted(f"r{i}" for i in poison), errors
     for e in errors:
-        assert e["response"]["body"]["error"]["code"] == "poison_row", e
+        assert e["response"] is None and e["error"]["code"] == "poison_row", e
     plain = {r["custom_id"]: r for r in read_records("plain/results.jsonl")}
     found = {r["custom_id"]: r for r in read_records(f"{out}/results.jsonl")}
     assert len(found) == n - len(poison)

@@ -279,7 +279,8 @@ def retry_poison_rows():
     path = write_rows("a.jsonl", rows)
     fake("reference", path)
     fake("out", path, engine=f"{FAKE},batch=16,crash=arsenic", options=["--restarts", 60])
-    codes = [json.loads(line)["response"]["body"]["error"]["code"] for line in read_bytes("out/errors.jsonl").splitlines()]
+    errors = [json.loads(line) for line in read_bytes("out/errors.jsonl").splitlines()]
+    codes = [(e["error"] or e["response"]["body"]["error"])["code"] for e in errors]
     assert codes.count("poison_row") == 2, codes
     log = tokenmill("retry-failed", "out", "--code", "poison_row")
     assert "2 rows run again" in log and not glob.glob("out/plan-*/shards/*/flight-*"), log
