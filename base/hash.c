@@ -3,16 +3,36 @@
 
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include <pthread.h>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
 #include "base/errors.h"
 
+static EVP_MD *the_sha256;
+
+static void fetch_sha256(void)
+{
+	the_sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+	if (!the_sha256)
+		BUG("libcrypto has no SHA-256");
+}
+
+/* Looked up once: EVP_sha256() is looked up anew, under locks, in each EVP_DigestInit_ex (crypto(7), "Performance"), which takes as long as hashing
+ * a kilobyte. */
+static const EVP_MD *get_sha256(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, fetch_sha256);
+	return the_sha256;
+}
+
 struct sha256 *sha256_new(void)
 {
 	EVP_MD_CTX *c = EVP_MD_CTX_new();
 
-	if (!c || EVP_DigestInit_ex(c, EVP_sha256(), NULL) != 1)
+	if (!c || EVP_DigestInit_ex(c, get_sha256(), NULL) != 1)
 		BUG("libcrypto has no SHA-256");
 	return (struct sha256 *)c;
 }
@@ -46,11 +66,8 @@ void sha256_hex(const void *p, size_t n, char hex[SHA256_HEX_BYTES])
 
 void sha256_bytes(const void *p, size_t n, unsigned char out[32])
 {
-	struct sha256 *h = sha256_new();
-
-	sha256_add(h, p, n);
-	EVP_DigestFinal_ex((EVP_MD_CTX *)h, out, NULL);
-	EVP_MD_CTX_free((EVP_MD_CTX *)h);
+	if (EVP_Digest(p, n, out, NULL, get_sha256(), NULL) != 1)
+		BUG("libcrypto has no SHA-256");
 }
 
 void hmac_sha256(const void *key, size_t n_key, const void *p, size_t n, unsigned char mac[32])

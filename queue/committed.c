@@ -25,7 +25,7 @@ enum standing {
 	LATE = 2,   /* the mark does not name it: it does not count */
 };
 
-struct stored { /* before the line in a sorter's record; the key is row, standing, epoch, sequence */
+struct stored {          /* before the line in a sorter's record; the key is row, standing, epoch, sequence */
 	struct row_result r; /* line means nothing there */
 	uint64_t line_hash;  /* without_lines: instead of the line */
 	int64_t shard;
@@ -43,7 +43,8 @@ struct committed {
 	/* Rows that are folded into another: NULL when the job has none. */
 	struct database *plan;
 	sqlite3_stmt *followers;
-	struct buf line; /* of the record given out; a copy while the sorter moves on to see whether another epoch has the row too */
+	struct buf
+	    line; /* of the record given out; a copy while the sorter moves on to see whether another epoch has the row too */
 	/* The record after it, still the sorter's. */
 	int has_ahead;
 	struct stored ahead;
@@ -91,8 +92,8 @@ enum outcome {
 	DAMAGED = 2, /* *fault is set; what was read before is sound */
 };
 
-static enum outcome read_segment(struct committed *c, const char *path, int64_t shard, const struct segment_name *name, enum standing standing,
-                                 struct err *fault, struct err *err)
+static enum outcome read_segment(struct committed *c, const char *path, int64_t shard, const struct segment_name *name,
+                                 enum standing standing, struct err *fault, struct err *err)
 {
 	struct segment_reader *r;
 	struct stored head;
@@ -111,7 +112,8 @@ static enum outcome read_segment(struct committed *c, const char *path, int64_t 
 	while ((rc = segment_reader_next_result(r, &head.r, fault)) == 1) {
 		if (c->rules.without_lines)
 			head.line_hash = hash64(head.r.line, head.r.n_line, 0);
-		if (add_record(c, &head, name->sequence, err) < 0 || (c->followers && add_followers(c, &head, name->sequence, err) < 0)) {
+		if (add_record(c, &head, name->sequence, err) < 0 ||
+		    (c->followers && add_followers(c, &head, name->sequence, err) < 0)) {
 			segment_reader_close(r);
 			return FAILED;
 		}
@@ -131,8 +133,9 @@ static int note_damage(struct committed *c, int64_t shard, int is_marked, const 
 	struct buf text = {0};
 
 	buf_addf(&text, "shard %" PRId64 ": %s; ", shard, what);
-	buf_adds(&text, is_marked ? "the shard is marked done: `merge --repair` takes the mark back, then `run` makes the lost rows again"
-	                          : "`run` makes its rows again");
+	buf_adds(&text, is_marked
+	                    ? "the shard is marked done: `merge --repair` takes the mark back, then `run` makes the lost rows again"
+	                    : "`run` makes its rows again");
 	if (c->rules.damaged)
 		c->rules.damaged(c->rules.context, text.data);
 	else
@@ -142,8 +145,8 @@ static int note_damage(struct committed *c, int64_t shard, int is_marked, const 
 }
 
 /* READ, FAILED or GONE. */
-static enum outcome add_segment(struct committed *c, int64_t shard, const char *dir, const struct segment_name *name, enum standing standing,
-                                int is_last_look, struct err *err)
+static enum outcome add_segment(struct committed *c, int64_t shard, const char *dir, const struct segment_name *name,
+                                enum standing standing, int is_last_look, struct err *err)
 {
 	char *path = segment_path(dir, name->epoch, name->sequence);
 	struct err fault = {0};
@@ -304,7 +307,8 @@ int committed_next(struct committed *c, struct committed_record *out, struct err
 		if (!c->has_ahead || c->ahead.r.row != first.r.row)
 			break;
 		if (c->ahead.shard != first.shard)
-			return err_set(err, ERR_STORAGE, "row %" PRId64 " has results in shards %" PRId64 " and %" PRId64, first.r.row, first.shard, c->ahead.shard);
+			return err_set(err, ERR_STORAGE, "row %" PRId64 " has results in shards %" PRId64 " and %" PRId64, first.r.row,
+			               first.shard, c->ahead.shard);
 		if (is_equal(c, &c->ahead, &first))
 			continue;
 		if (c->ahead.standing > first.standing) {
@@ -312,8 +316,10 @@ int committed_next(struct committed *c, struct committed_record *out, struct err
 			continue;
 		}
 		if (c->disagreement_is_error)
-			return err_set(err, ERR_ENGINE, "shard %" PRId64 ": row %" PRId64 ": epochs %d and %d have different results for it, although "
-			                                "the job is deterministic", first.shard, first.r.row, first.epoch, c->ahead.epoch);
+			return err_set(err, ERR_ENGINE,
+			               "shard %" PRId64 ": row %" PRId64 ": epochs %d and %d have different results for it, although "
+			               "the job is deterministic",
+			               first.shard, first.r.row, first.epoch, c->ahead.epoch);
 		conflicts = 1;
 	}
 	c->n_conflicts += conflicts;

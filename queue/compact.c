@@ -2,10 +2,10 @@
  *
  * Only a segment's own epoch replaces it, and `done` names only segments of the epoch that creates it:
  *
- *     gathering   --compact_own-->   the last segments of this epoch are one (or more, of 60 MB); first the new, durable, then the old ones go
- *     all rows    --adopt-->         rows that earlier epochs finished are copied into segments of this epoch
- *     adopted     --done_create-->   done: what counts is settled
- *     done        --sweep-->         what does not count goes
+ *     gathering   --shard_compact-->   the last segments of this epoch are one (or more, of 60 MB); first the new, durable, then the old ones go
+ *     all rows    --adopt-->           rows that earlier epochs finished are copied into segments of this epoch
+ *     adopted     --create_mark-->     done: what counts is settled
+ *     done        --sweep-->           what does not count goes
  *
  * So a worker that was overtaken, and wakes up in the middle of any of these, can take nothing away that counts: its segments are its own, and its
  * `done` either comes first, and then names them, or is refused. A crash between two steps leaves the same rows in two places, in the same bytes.
@@ -22,9 +22,9 @@
 #define PIECE_BYTES ((size_t)60 << 20)
 
 enum {
-	MAX_ALIKE = 32,      /* so many segments of about one size become one */
-	MAX_WHEN_DONE = 8,   /* a shard that is done is read again as often as one merges */
-	LAST_TIER = 3,       /* 16 MB and more: left as it is */
+	MAX_ALIKE = 32,    /* so many segments of about one size become one */
+	MAX_WHEN_DONE = 8, /* a shard that is done is read again as often as one merges */
+	LAST_TIER = 3,     /* 16 MB and more: left as it is */
 };
 
 /* 0: below 64 KB, then 16 times as much each. A row is written once for each tier, not once for each compaction. */
@@ -96,7 +96,8 @@ static int counts_from(const struct entry *entries, size_t n, int64_t row, int s
 }
 
 /* Copy a segment's rows: all of them, or those that count from it, which is number `source` in entries[0, n_entries). 1, 0: it is gone, -1. */
-static int gather(struct gathering *g, const struct segment_name *name, const struct entry *entries, size_t n_entries, int source, struct err *err)
+static int gather(struct gathering *g, const struct segment_name *name, const struct entry *entries, size_t n_entries,
+                  int source, struct err *err)
 {
 	struct shard *s = g->shard;
 	char *path = segment_path(s->dir, name->epoch, name->sequence);
@@ -275,7 +276,8 @@ static int read_source(struct shard *s, struct adoption *a, size_t index, struct
 	free(path);
 	while (rc == 1 && (rc = segment_reader_next_result(r, &result, err)) == 1) {
 		MEM_GROW(a->entries, a->entries_cap, a->n_entries + 1);
-		a->entries[a->n_entries++] = (struct entry){result.row, hash64(result.line, result.n_line, 0), (int32_t)index, result.is_error};
+		a->entries[a->n_entries++] =
+		    (struct entry){result.row, hash64(result.line, result.n_line, 0), (int32_t)index, result.is_error};
 	}
 	segment_reader_close(r);
 	return rc;
@@ -300,9 +302,10 @@ static int choose(struct shard *s, struct adoption *a, struct err *err)
 		if (chosen->hash == e->hash && chosen->is_error == e->is_error)
 			continue;
 		if (job_is_deterministic(s->job))
-			return err_set(err, ERR_ENGINE, "shard %" PRId64 ": row %" PRId64 ": epochs %d and %d have different results for it, although the "
-			                                "job is deterministic", s->number, e->row, a->sources[chosen->source].name.epoch,
-			               a->sources[e->source].name.epoch);
+			return err_set(err, ERR_ENGINE,
+			               "shard %" PRId64 ": row %" PRId64 ": epochs %d and %d have different results for it, although the "
+			               "job is deterministic",
+			               s->number, e->row, a->sources[chosen->source].name.epoch, a->sources[e->source].name.epoch);
 		a->n_conflicts++;
 	}
 	a->n_entries = n;
@@ -337,7 +340,8 @@ static int adopt(struct shard *s, const struct shard_listing *l, struct err *err
 	if (rc != 0)
 		goto out;
 	if (a.n_conflicts > 0)
-		log_warn("shard %" PRId64 ": %" PRId64 " rows have different results in two epochs; the lower epoch's count", s->number, a.n_conflicts);
+		log_warn("shard %" PRId64 ": %" PRId64 " rows have different results in two epochs; the lower epoch's count", s->number,
+		         a.n_conflicts);
 	g.writer = segment_writer_new();
 	for (size_t i = 0; i < a.n_sources && rc == 0; i++)
 		if (is_rewritten(s, &a.sources[i])) {
@@ -388,7 +392,8 @@ static void sweep(struct shard *s, int only_own)
 	size_t n_marked, n;
 	char **names;
 
-	if (done_read(s->job->store, s->dir, shard_n_rows(s), &marked, &n_marked, &ignored) < 0 || store_list(s->job->store, s->dir, &names, &n, &ignored) < 0) {
+	if (done_read(s->job->store, s->dir, shard_n_rows(s), &marked, &n_marked, &ignored) < 0 ||
+	    store_list(s->job->store, s->dir, &names, &n, &ignored) < 0) {
 		free(marked);
 		return;
 	}
@@ -489,6 +494,7 @@ int shard_mark_done(struct shard *s, struct err *err)
 	if (s->is_marked_done || rc < 0)
 		return rc < 0 ? -1 : 0;
 	if (rc == 1)
-		return err_set(err, ERR_STORAGE, "%s: of its %" PRId64 " rows some had results in segments that are gone; run it again", s->dir, shard_n_rows(s));
+		return err_set(err, ERR_STORAGE, "%s: of its %" PRId64 " rows some had results in segments that are gone; run it again",
+		               s->dir, shard_n_rows(s));
 	return create_mark(s, is_tidy, err);
 }

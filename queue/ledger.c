@@ -17,10 +17,11 @@ int plan_cursor_next(struct plan_cursor *c, struct database *plan, struct err *e
 	if (!c->stmt) {
 		c->plan = plan;
 		/* CROSS JOIN: row is the outer loop, so that rows come in order without a sort. */
-		c->stmt = database_prepare(plan,
-		                           "SELECT row, key, hash, source_name, line, shard, error, tags, same_as FROM row CROSS JOIN source "
-		                           "ON source.source = row.source ORDER BY row",
-		                           err);
+		c->stmt =
+		    database_prepare(plan,
+		                     "SELECT row, key, hash, source_name, line, shard, error, tags, same_as FROM row CROSS JOIN source "
+		                     "ON source.source = row.source ORDER BY row",
+		                     err);
 		if (!c->stmt)
 			return -1;
 		c->row = -1;
@@ -78,17 +79,18 @@ void ledger_close(struct ledger *l)
 
 int ledger_fail(const struct ledger *l, struct err *err, enum err_code code, const char *what)
 {
-	return err_set(err, code, "row %" PRId64 " (key \"%.*s\", %s:%" PRId64 ") %s", l->plan.row, (int)(l->plan.n_key < 200 ? l->plan.n_key : 200),
-	               l->plan.key, l->plan.source, l->plan.line, what);
+	return err_set(err, code, "row %" PRId64 " (key \"%.*s\", %s:%" PRId64 ") %s", l->plan.row,
+	               (int)(l->plan.n_key < 200 ? l->plan.n_key : 200), l->plan.key, l->plan.source, l->plan.line, what);
 }
 
 static int finish(struct ledger *l, struct err *err)
 {
 	if (l->n_rows != l->job->n_rows)
-		return err_set(err, ERR_STORAGE, "%s: has %" PRId64 " rows, job.json tells of %" PRId64, l->plan_db->name, l->n_rows, l->job->n_rows);
+		return err_set(err, ERR_STORAGE, "%s: has %" PRId64 " rows, job.json tells of %" PRId64, l->plan_db->name, l->n_rows,
+		               l->job->n_rows);
 	if (l->rc == 1)
-		return err_set(err, ERR_STORAGE, "shard %" PRId64 ": has a result for row %" PRId64 ", and the plan has no such row", l->next.shard,
-		               l->next.r.row);
+		return err_set(err, ERR_STORAGE, "shard %" PRId64 ": has a result for row %" PRId64 ", and the plan has no such row",
+		               l->next.shard, l->next.r.row);
 	return 0;
 }
 
@@ -175,7 +177,8 @@ int ledger_next(struct ledger *l, struct err *err)
 		return rc < 0 ? -1 : finish(l, err);
 	l->n_rows++;
 	if (l->rc == 1 && l->next.r.row < l->plan.row)
-		return err_set(err, ERR_STORAGE, "shard %" PRId64 ": has a result for row %" PRId64 ", and the plan has no such row", l->next.shard, l->next.r.row);
+		return err_set(err, ERR_STORAGE, "shard %" PRId64 ": has a result for row %" PRId64 ", and the plan has no such row",
+		               l->next.shard, l->next.r.row);
 	rc = l->rc == 1 && l->next.r.row == l->plan.row;
 	if (l->plan.error) {
 		if (rc)

@@ -19,7 +19,7 @@ enum { N_COUNTS = 5, N_SECONDS = 3, NONE = -1 };
 
 struct charge {
 	int64_t row, shard, epoch, status, tags, finished_ms; /* shard, finished_ms: NONE for NULL */
-	int64_t count[N_COUNTS]; /* prompt, cached, output, reasoning, recomputed */
+	int64_t count[N_COUNTS];                              /* prompt, cached, output, reasoning, recomputed */
 	double seconds[N_SECONDS];
 };
 
@@ -30,7 +30,8 @@ static int charge_of(const struct ledger *l, struct charge *c)
 
 	if (l->status == LEDGER_CLOSED || l->status == LEDGER_MISSING)
 		return 0;
-	*c = (struct charge){.row = l->plan.row, .shard = NONE, .epoch = l->epoch, .status = l->status, .tags = l->plan.tags, .finished_ms = NONE};
+	*c = (struct charge){
+	    .row = l->plan.row, .shard = NONE, .epoch = l->epoch, .status = l->status, .tags = l->plan.tags, .finished_ms = NONE};
 	if (!r)
 		return 1;
 	c->shard = l->record->shard;
@@ -179,8 +180,8 @@ static int add_tags(struct ledger_db *d, const struct ledger *l, struct err *err
 
 	while (rc == 0 && (rc = database_step(l->plan_db, from, err)) == 1) {
 		sqlite3_bind_int64(to, 1, sqlite3_column_int64(from, 0));
-		sqlite3_bind_text64(to, 2, (const char *)sqlite3_column_text(from, 1), (sqlite3_uint64)sqlite3_column_bytes(from, 1), SQLITE_TRANSIENT,
-		                    SQLITE_UTF8);
+		sqlite3_bind_text64(to, 2, (const char *)sqlite3_column_text(from, 1), (sqlite3_uint64)sqlite3_column_bytes(from, 1),
+		                    SQLITE_TRANSIENT, SQLITE_UTF8);
 		rc = database_step(&d->d, to, err);
 		sqlite3_reset(to);
 	}
@@ -191,8 +192,8 @@ static int add_tags(struct ledger_db *d, const struct ledger *l, struct err *err
 
 static const int64_t *sums_column(const struct shard_sums *s, int i)
 {
-	const int64_t *const columns[] = {&s->n_rows, &s->n_failed, &s->prompt_tokens, &s->cached_tokens, &s->output_tokens, &s->reasoning_tokens,
-	                                  &s->recomputed_tokens};
+	const int64_t *const columns[] = {&s->n_rows,        &s->n_failed,         &s->prompt_tokens,    &s->cached_tokens,
+	                                  &s->output_tokens, &s->reasoning_tokens, &s->recomputed_tokens};
 
 	return columns[i];
 }
@@ -250,7 +251,8 @@ static int add_claims(struct ledger_db *d, const struct ledger *l, struct err *e
 
 static int add_attempts(struct ledger_db *d, const struct ledger *l, struct err *err)
 {
-	sqlite3_stmt *s = database_prepare(&d->d, "INSERT OR IGNORE INTO attempt VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", err);
+	sqlite3_stmt *s =
+	    database_prepare(&d->d, "INSERT OR IGNORE INTO attempt VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", err);
 	struct attempt *list = NULL;
 	size_t n = 0;
 	int rc = s ? attempt_read_all(l->job->store, &list, &n, err) : -1;
@@ -258,8 +260,9 @@ static int add_attempts(struct ledger_db *d, const struct ledger *l, struct err 
 	for (size_t i = 0; i < n && rc == 0; i++) {
 		const struct attempt *a = &list[i];
 		const double seconds[] = {a->wall_s, a->load_s, a->busy_s, a->publish_s};
-		const int64_t counts[] = {a->rows, a->rows_failed, a->prompt_tokens, a->cached_tokens, a->output_tokens, a->reasoning_tokens,
-		                          a->recomputed_tokens, a->peak_bytes, a->state};
+		const int64_t counts[] = {a->rows,          a->rows_failed,      a->prompt_tokens,     a->cached_tokens,
+		                          a->output_tokens, a->reasoning_tokens, a->recomputed_tokens, a->peak_bytes,
+		                          a->state};
 
 		sqlite3_bind_text(s, 1, a->id, -1, SQLITE_STATIC);
 		sqlite3_bind_int(s, 2, a->worker);
@@ -368,7 +371,8 @@ void ledger_check_close(struct ledger_check *c)
 
 int ledger_check_row(struct ledger_check *c, const struct ledger *l, struct buf *wrong, struct err *err)
 {
-	static const char *const names[] = {"prompt_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "recomputed_tokens"};
+	static const char *const names[] = {"prompt_tokens", "cached_tokens", "output_tokens", "reasoning_tokens",
+	                                    "recomputed_tokens"};
 	sqlite3_stmt *s = c->charges;
 	struct charge expected = {0};
 	int is_charged = charge_of(l, &expected), is_there;
@@ -382,12 +386,14 @@ int ledger_check_row(struct ledger_check *c, const struct ledger *l, struct buf 
 	if (!is_charged && !is_there)
 		return 1;
 	if (is_charged != is_there) {
-		buf_addf(wrong, "%s: row %" PRId64 " is %s", c->d.name, l->plan.row, is_there ? "charged without a record" : "not charged");
+		buf_addf(wrong, "%s: row %" PRId64 " is %s", c->d.name, l->plan.row,
+		         is_there ? "charged without a record" : "not charged");
 	} else {
 		if (column_or_none(s, 1) != expected.shard || sqlite3_column_int64(s, 2) != expected.epoch ||
 		    sqlite3_column_int64(s, 3) != expected.status || sqlite3_column_int64(s, 4) != expected.tags ||
 		    column_or_none(s, 5) != expected.finished_ms)
-			buf_addf(wrong, "%s: row %" PRId64 ": shard, epoch, status, tags or finished_ms are not its record's", c->d.name, l->plan.row);
+			buf_addf(wrong, "%s: row %" PRId64 ": shard, epoch, status, tags or finished_ms are not its record's", c->d.name,
+			         l->plan.row);
 		for (int i = 0; i < N_COUNTS && wrong->len == before; i++)
 			if (sqlite3_column_int64(s, 6 + i) != expected.count[i])
 				buf_addf(wrong, "%s: row %" PRId64 ": %s is %lld, its record has %" PRId64, c->d.name, l->plan.row, names[i],
@@ -436,7 +442,8 @@ static int check_tags(struct ledger_check *c, const struct ledger *l, struct buf
 		if (a >= 0 && b >= 0 &&
 		    (a != b || (a == 1 && (sqlite3_column_int64(plan, 0) != sqlite3_column_int64(ours, 0) ||
 		                           sqlite3_column_bytes(plan, 1) != sqlite3_column_bytes(ours, 1) ||
-		                           memcmp(sqlite3_column_text(plan, 1), sqlite3_column_text(ours, 1), (size_t)sqlite3_column_bytes(plan, 1)) != 0))))
+		                           memcmp(sqlite3_column_text(plan, 1), sqlite3_column_text(ours, 1),
+		                                  (size_t)sqlite3_column_bytes(plan, 1)) != 0))))
 			buf_addf(wrong, "%s: its tags are not the plan's", c->d.name);
 	}
 	sqlite3_finalize(plan);
@@ -462,7 +469,8 @@ int ledger_check_end(struct ledger_check *c, const struct ledger *l, struct buf 
 	size_t before = wrong->len;
 
 	if (c->rc == 1)
-		buf_addf(wrong, "%s: row %lld is charged, and the plan has no such row", c->d.name, (long long)sqlite3_column_int64(c->charges, 0));
+		buf_addf(wrong, "%s: row %lld is charged, and the plan has no such row", c->d.name,
+		         (long long)sqlite3_column_int64(c->charges, 0));
 	else if (check_job(c, l, wrong, err) < 0 || (wrong->len == before && check_tags(c, l, wrong, err) < 0) ||
 	         (wrong->len == before && check_totals(c, l, wrong, err) < 0))
 		return -1;

@@ -73,14 +73,16 @@ int job_is_merged(struct job *j, struct err *err)
 
 static int make_link(const struct job *j, const char *name, struct err *err)
 {
-	char *path = path_format("%s/%s", store_dir(j->store), name), *target = path_format("merged/%s", name), *temporary = path_format("%s.tmp-%ld", path, (long)getpid());
+	char *path = path_format("%s/%s", store_dir(j->store), name), *target = path_format("merged/%s", name),
+	     *temporary = path_format("%s.tmp-%ld", path, (long)getpid());
 	struct stat st;
 	int rc = 0;
 
 	if (is_our_link(path, target))
 		goto out;
 	if (lstat(path, &st) == 0 && !S_ISLNK(st.st_mode)) {
-		rc = err_set(err, ERR_STORAGE, "%s: is in the way of the link to %s; the results themselves are complete", path, target);
+		rc =
+		    err_set(err, ERR_STORAGE, "%s: is in the way of the link to %s; the results themselves are complete", path, target);
 		goto out;
 	}
 	unlink(temporary);
@@ -103,14 +105,15 @@ int usage_write(struct buf *out, const struct ledger *l, yyjson_val *extra, stru
 	size_t i, max;
 	yyjson_val *key, *val;
 
-	buf_addf(out, "{\"rows\":{\"total\":%" PRId64 ",\"ok\":%" PRId64 ",\"failed\":%" PRId64 "}", l->n_records, l->n_records - l->n_failed, l->n_failed);
+	buf_addf(out, "{\"rows\":{\"total\":%" PRId64 ",\"ok\":%" PRId64 ",\"failed\":%" PRId64 "}", l->n_records,
+	         l->n_records - l->n_failed, l->n_failed);
 	buf_addf(out,
 	         ",\"tokens\":{\"prompt\":%" PRId64 ",\"cached\":%" PRId64 ",\"output\":%" PRId64 ",\"reasoning\":%" PRId64
 	         ",\"recomputed\":%" PRId64 "}",
-	         l->total.prompt_tokens, l->total.cached_tokens, l->total.output_tokens, l->total.reasoning_tokens, l->total.recomputed_tokens);
+	         l->total.prompt_tokens, l->total.cached_tokens, l->total.output_tokens, l->total.reasoning_tokens,
+	         l->total.recomputed_tokens);
 	buf_addf(out, ",\"seconds\":{\"wait\":%.6f,\"prefill\":%.6f,\"decode\":%.6f}", l->wait_s, l->prefill_s, l->decode_s);
-	yyjson_obj_foreach(extra, i, max, key, val)
-	{
+	yyjson_obj_foreach (extra, i, max, key, val) {
 		for (size_t k = 0; k < sizeof(ours) / sizeof(ours[0]); k++)
 			if (yyjson_equals_str(key, ours[k]))
 				return err_set(err, ERR_OTHER, "usage.json has a member \"%s\" of its own", ours[k]);
@@ -138,8 +141,10 @@ static void manifest_write(struct buf *out, const struct ledger *l, const char *
 	yyjson_val *fingerprint = yyjson_obj_get(yyjson_doc_get_root(spec), "fingerprint");
 	const char *close_code = l->rules.close_code;
 
-	buf_addf(out, "{\"format\":%d,\"plan_id\":\"%s\",\"complete\":%s,\"rows\":%" PRId64 ",\"ok\":%" PRId64 ",\"failed\":%" PRId64, JOB_FORMAT,
-	         l->job->plan_id, l->n_records - l->n_closed == l->n_rows ? "true" : "false", l->n_rows, l->n_records - l->n_failed, l->n_failed);
+	buf_addf(out,
+	         "{\"format\":%d,\"plan_id\":\"%s\",\"complete\":%s,\"rows\":%" PRId64 ",\"ok\":%" PRId64 ",\"failed\":%" PRId64,
+	         JOB_FORMAT, l->job->plan_id, l->n_records - l->n_closed == l->n_rows ? "true" : "false", l->n_rows,
+	         l->n_records - l->n_failed, l->n_failed);
 	buf_addf(out, ",\"left_out\":%" PRId64 ",\"closed\":%" PRId64, l->n_rows - l->n_records, l->n_closed);
 	if (close_code) {
 		buf_adds(out, ",\"close_code\":");
@@ -205,7 +210,8 @@ static int write_records(struct ledger *l, const char *dir, struct merged_file f
 	}
 	if (rc < 0)
 		ledger_db_abort(db);
-	else if (ledger_db_finish(db, l, err) < 0 || file_sync(path, err) < 0 || file_sum(path, &files[LEDGER].n_bytes, files[LEDGER].sha256, err) < 0)
+	else if (ledger_db_finish(db, l, err) < 0 || file_sync(path, err) < 0 ||
+	         file_sum(path, &files[LEDGER].n_bytes, files[LEDGER].sha256, err) < 0)
 		rc = -1;
 	free(path);
 	return rc;
@@ -216,15 +222,20 @@ static void tell_conflicts(const struct ledger *l)
 	const char *place = store_place(l->job->store);
 
 	if (committed_n_conflicts(l->committed) > 0)
-		log_warn("%s: %" PRId64 " rows have different results in two epochs; the lower epoch's count", place, committed_n_conflicts(l->committed));
+		log_warn("%s: %" PRId64 " rows have different results in two epochs; the lower epoch's count", place,
+		         committed_n_conflicts(l->committed));
 	if (committed_n_late(l->committed) > 0)
-		log_warn("%s: of %" PRId64 " rows a worker that had been overtaken published other results after their shard was done; they do not count",
+		log_warn("%s: of %" PRId64
+		         " rows a worker that had been overtaken published other results after their shard was done; they do not count",
 		         place, committed_n_late(l->committed));
 }
 
-static int fill(struct job *j, const char *dir, const struct ledger_rules *rules, yyjson_val *extra, int *is_whole, struct err *err)
+static int fill(struct job *j, const char *dir, const struct ledger_rules *rules, yyjson_val *extra, int *is_whole,
+                struct err *err)
 {
-	struct merged_file files[N_MERGED] = {{.name = "results.jsonl"}, {.name = "errors.jsonl"}, {.name = "usage.json", .n_lines = 1},
+	struct merged_file files[N_MERGED] = {{.name = "results.jsonl"},
+	                                      {.name = "errors.jsonl"},
+	                                      {.name = "usage.json", .n_lines = 1},
 	                                      {.name = "ledger.db", .n_lines = -1}};
 	struct ledger l;
 	struct buf text = {0};
@@ -343,7 +354,8 @@ static int merge(struct job *j, const struct ledger_rules *rules, const char *us
 	if (rc == 0)
 		rc = job_check_current(j, err);
 	if (rc == 0)
-		rc = store_dir(j->store) ? publish_dir(j, w.dir, before, is_whole, err) : publish_objects(j, w.dir, before, is_whole, err);
+		rc = store_dir(j->store) ? publish_dir(j, w.dir, before, is_whole, err)
+		                         : publish_objects(j, w.dir, before, is_whole, err);
 	workplace_close(&w);
 	yyjson_doc_free(extra);
 	return rc < 0 ? err_context(err, "merge") : 0;

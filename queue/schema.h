@@ -99,10 +99,10 @@
  * tag         distinct sets of tags of rows
  *   tags                number
  *   json                JSON object of strings: the row's "user" and the members of its "metadata"; {} for none
- * charge      one for each row that has a record
+ * charge      one for each row that has a record; not for rows that were never run and only got an error record when the job was closed
  *   row                 number in plan.db
  *   shard               NULL: the record did not come out of a shard (a row at fault, or folded)
- *   epoch               that committed it
+ *   epoch               that committed it: of a shard that was taken over, the last (compact.c); 0 where nothing ran
  *   status              0 ok, 1 failed while it ran, 2 at fault by the plan, 3 folded: the answer of another row, nothing was computed
  *   tags                number in tag
  *   finished_ms         Unix time in ms by the worker's clock; NULL where nothing ran

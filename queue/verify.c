@@ -67,7 +67,8 @@ static void check_file(yyjson_val *manifest, struct merged_lines *m, struct prob
 	line_reader_sum(m->reader, &n_bytes, hex);
 	/* What is wrong with its lines has been told. */
 	if (m->n_wrong == 0 && (yyjson_get_sint(yyjson_obj_get(v, "bytes")) != n_bytes ||
-	                        yyjson_get_sint(yyjson_obj_get(v, "lines")) != line_reader_number(m->reader) || !yyjson_equals_str(yyjson_obj_get(v, "sha256"), hex)))
+	                        yyjson_get_sint(yyjson_obj_get(v, "lines")) != line_reader_number(m->reader) ||
+	                        !yyjson_equals_str(yyjson_obj_get(v, "sha256"), hex)))
 		problems_add(p, "manifest.json: does not describe %s (%" PRId64 " bytes, SHA-256 %s)", m->name, n_bytes, hex);
 }
 
@@ -111,7 +112,8 @@ static int check_ledger_file(const char *path, yyjson_val *manifest, struct prob
  * copied job may have plain copies: those must hold the same bytes. */
 static int check_shown(struct job *j, yyjson_val *manifest, const char *name, struct problems *p, struct err *err)
 {
-	char *shown = path_format("%s/%s", store_dir(j->store), name), *merged = path_format("%s/merged/%s", store_dir(j->store), name);
+	char *shown = path_format("%s/%s", store_dir(j->store), name),
+	     *merged = path_format("%s/merged/%s", store_dir(j->store), name);
 	struct stat a, b;
 	char hex[SHA256_HEX_BYTES];
 	int64_t n_bytes;
@@ -125,7 +127,8 @@ static int check_shown(struct job *j, yyjson_val *manifest, const char *name, st
 		rc = err_sys(err, ERR_STORAGE, "%s", merged);
 	} else if (a.st_dev != b.st_dev || a.st_ino != b.st_ino) {
 		rc = file_sum(shown, &n_bytes, hex, err);
-		if (rc == 0 && !yyjson_equals_str(yyjson_obj_get(yyjson_obj_get(yyjson_obj_get(manifest, "files"), name), "sha256"), hex))
+		if (rc == 0 &&
+		    !yyjson_equals_str(yyjson_obj_get(yyjson_obj_get(yyjson_obj_get(manifest, "files"), name), "sha256"), hex))
 			problems_add(p, "%s: is not what was merged, which is %s; remove it, and `merge` puts it back", shown, merged);
 	}
 	free(shown);
@@ -149,11 +152,13 @@ static int check_sums(struct job *j, struct line_check *c, struct ledger *l, str
 	ledger_root(l, root);
 	if (!yyjson_equals_str(yyjson_obj_get(manifest, "root"), root))
 		problems_add(c->problems, "manifest.json: its root is not that of the records, which is %s", root);
-	return check_usage(j, l, manifest, c->problems, err) < 0 || check_ledger_file(ledger_path, manifest, c->problems, err) < 0 ? -1 : 0;
+	return check_usage(j, l, manifest, c->problems, err) < 0 || check_ledger_file(ledger_path, manifest, c->problems, err) < 0
+	           ? -1
+	           : 0;
 }
 
-static int compare(struct job *j, struct line_check *c, struct ledger *l, struct ledger_check *db, const char *ledger_path, yyjson_val *manifest,
-                   struct err *err)
+static int compare(struct job *j, struct line_check *c, struct ledger *l, struct ledger_check *db, const char *ledger_path,
+                   yyjson_val *manifest, struct err *err)
 {
 	static const char *const shown[] = {"results.jsonl", "errors.jsonl", "usage.json"};
 	struct buf wrong = {0};
@@ -199,7 +204,8 @@ static int find_room(struct job *j, struct workplace *w, char **spill, struct er
 	}
 	if (!store_dir(j->store) || access(store_dir(j->store), W_OK) == 0)
 		return err_set(err, refused.code, "%s", refused.msg);
-	*spill = path_format("%s/tokenmill-verify-%ld-%lld.spill", tmp && *tmp ? tmp : "/tmp", (long)getpid(), (long long)clock_unix_ms());
+	*spill = path_format("%s/tokenmill-verify-%ld-%lld.spill", tmp && *tmp ? tmp : "/tmp", (long)getpid(),
+	                     (long long)clock_unix_ms());
 	return 0;
 }
 
@@ -236,7 +242,8 @@ static struct ledger_check *open_ledger_db(struct job *j, struct store_file *f, 
 static int verify(struct job *j, yyjson_val *manifest, struct problems *p, struct err *err)
 {
 	struct line_check c = {0};
-	struct ledger_rules rules = {.read = {.damaged = note_damage, .context = &c}, .allows_missing = 1,
+	struct ledger_rules rules = {.read = {.damaged = note_damage, .context = &c},
+	                             .allows_missing = 1,
 	                             .close_code = yyjson_get_str(yyjson_obj_get(manifest, "close_code"))};
 	struct ledger_check *db = NULL;
 	struct store_file db_file = {0};

@@ -139,10 +139,11 @@ static void tell_line(struct line_check *c, struct merged_lines *m, int64_t row,
 	int is_late = row != NO_ROW && row_map_find(&c->told, row) != NULL;
 
 	if (row == NO_ROW)
-		problems_add(c->problems, "%s:%" PRId64 ": a record that belongs to no row of the input (key \"%.200s\")", m->name, m->number, buf_str(&c->key));
+		problems_add(c->problems, "%s:%" PRId64 ": a record that belongs to no row of the input (key \"%.200s\")", m->name,
+		             m->number, buf_str(&c->key));
 	else
-		problems_add(c->problems, "%s:%" PRId64 ": row %" PRId64 " (key \"%.200s\") stands there %s", m->name, m->number, row, buf_str(&c->key),
-		             is_late || row > l->plan.row ? "out of its place" : "a second time");
+		problems_add(c->problems, "%s:%" PRId64 ": row %" PRId64 " (key \"%.200s\") stands there %s", m->name, m->number, row,
+		             buf_str(&c->key), is_late || row > l->plan.row ? "out of its place" : "a second time");
 	m->n_wrong++;
 	if (row > l->plan.row)
 		remember(c, row);

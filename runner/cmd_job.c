@@ -17,7 +17,10 @@ struct job_options {
 
 static const char close_codes[] = "budget_exhausted|batch_expired|batch_cancelled";
 
-#define QUIET {"quiet", 'q', OPTION_FLAG, offsetof(struct job_options, quiet), NULL, "say nothing but errors", 0, 0, NULL}
+#define QUIET                                                                                                                  \
+	{                                                                                                                          \
+		"quiet", 'q', OPTION_FLAG, offsetof(struct job_options, quiet), NULL, "say nothing but errors", 0, 0, NULL             \
+	}
 
 static const struct option_spec merge_options[] = {
     {"partial", 0, OPTION_FLAG, offsetof(struct job_options, partial), NULL,
@@ -77,8 +80,9 @@ static int merge_unfinished(struct job *j, const struct job_options *o, const ch
 	if (r == 0 && job_is_merged(j, err) == 1)
 		log_info("all %" PRId64 " rows are merged: %s%s/results.jsonl", job_n_rows(j), place, below(j));
 	else if (n_done >= 0)
-		log_info("merged what there is of an unfinished job, about %" PRId64 " of %" PRId64 " rows%s%s: %s%s/results.jsonl", n_done,
-		         job_n_rows(j) - job_n_bad_rows(j), code ? "; the others are closed as " : "", code ? code : "", place, below(j));
+		log_info("merged what there is of an unfinished job, about %" PRId64 " of %" PRId64 " rows%s%s: %s%s/results.jsonl",
+		         n_done, job_n_rows(j) - job_n_bad_rows(j), code ? "; the others are closed as " : "", code ? code : "", place,
+		         below(j));
 	free(code);
 	return n_done < 0 ? -1 : 0;
 }
@@ -90,7 +94,8 @@ static int repair(struct job *j, const char *place, struct err *err)
 	if (n == 0)
 		log_info("%s: no finished shard is damaged", place);
 	else if (n > 0)
-		log_info("%" PRId64 " shards are unfinished again; `tokenmill run --job %s` makes the lost rows again and merges", n, place);
+		log_info("%" PRId64 " shards are unfinished again; `tokenmill run --job %s` makes the lost rows again and merges", n,
+		         place);
 	return n < 0 ? -1 : 0;
 }
 
@@ -145,7 +150,8 @@ const struct command command_merge = {
     "merge",
     "[options] JOB",
     "Fold the finished shards of a job into results.jsonl, errors.jsonl and usage.json.",
-    "`run` does this by itself when the last shard is done. Merging again gives the same bytes. What --partial and --close wrote is replaced by "
+    "`run` does this by itself when the last shard is done. Merging again gives the same bytes. What --partial and --close "
+    "wrote is replaced by "
     "the next merge.",
     merge_options,
     sizeof(struct job_options),

@@ -13,10 +13,10 @@
 #include "base/mem.h"
 #include "tests/queue/job_rig.h"
 
-#define CHECK_OK(expr, err)                                                                            \
-	do {                                                                                               \
-		if ((expr) < 0)                                                                                \
-			printf("%s:%d: %s: %s\n", __FILE__, __LINE__, #expr, (err).msg), check_failed_now = 1;     \
+#define CHECK_OK(expr, err)                                                                                                    \
+	do {                                                                                                                       \
+		if ((expr) < 0)                                                                                                        \
+			printf("%s:%d: %s: %s\n", __FILE__, __LINE__, #expr, (err).msg), check_failed_now = 1;                             \
 	} while (0)
 
 static int stride = 13;
@@ -92,7 +92,6 @@ TEST(many_publishes)
 	CHECK_INT(job_n_done_rows(j, &err), 1490);
 	CHECK_INT(job_claim(j, &rig_worker, &s, &err), 1);
 	CHECK_INT(shard_n_done(s), 1490);
-	n = 0;
 	for (int i = 0; i < 10; i++) {
 		CHECK_INT(shard_next(s, &row, &err), 1);
 		snprintf(state, sizeof(state), "first %d", i);
@@ -356,7 +355,9 @@ TEST(woken_at_each_step)
 		n++;
 		/* As a pod elsewhere would overtake it. */
 		if (file_exists("w/shards/00000/claim-0002") && !file_exists("w/shards/00000/done"))
-			CHECK_INT(system("sed 's/\"host\":\"/&not-/' w/shards/00000/claim-0002 >w/c && ln w/c w/shards/00000/claim-0003; rm w/c"), 0);
+			CHECK_INT(
+			    system("sed 's/\"host\":\"/&not-/' w/shards/00000/claim-0002 >w/c && ln w/c w/shards/00000/claim-0003; rm w/c"),
+			    0);
 		rc = finish(start("w", 0));
 		CHECK(rc == 0 || rc == 2); /* 2: the shard is not done, and looks as if held by a live process */
 		ptrace(PTRACE_DETACH, pid, NULL, NULL);
