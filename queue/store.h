@@ -39,7 +39,8 @@ int store_prepare(struct store *s, struct err *err);
  * winner holds something that is unique (a claim has its handle). */
 int store_create(struct store *s, const char *name, const void *data, size_t n, struct err *err);
 int store_put(struct store *s, const char *name, const void *data, size_t n, struct err *err);
-/* As store_put, but not made durable in a directory, and tried once: for what is written often and only spares work. Whole in any case. */
+/* As store_put, but in a directory neither durable nor atomic (who reads it may find a torn one), and tried once: for what is written often, and
+ * only spares work when it can be read. */
 int store_note(struct store *s, const char *name, const void *data, size_t n, struct err *err);
 /* A finished local file becomes the object; the file is gone afterwards (moved or uploaded). For a directory it must be on the same file system. */
 int store_put_file(struct store *s, const char *name, const char *path, struct err *err);

@@ -96,8 +96,8 @@ struct temporary {
 	ino_t inode;
 };
 
-/* A finished file, durable if asked for, beside `path`; its directory is made when it is not there. errno on -1, and no file is left. */
-static int temporary_write(struct temporary *t, const char *path, const void *data, size_t n, int is_durable)
+/* A finished, durable file beside `path`; its directory is made when it is not there. errno on -1, and no file is left. */
+static int temporary_write(struct temporary *t, const char *path, const void *data, size_t n)
 {
 	static _Thread_local unsigned counter;
 	struct stat st;
@@ -118,7 +118,7 @@ static int temporary_write(struct temporary *t, const char *path, const void *da
 	}
 	if (fd < 0)
 		goto fail;
-	if (write_all(fd, data, n) < 0 || (is_durable && fsync(fd) < 0) || fstat(fd, &st) < 0) {
+	if (write_all(fd, data, n) < 0 || fsync(fd) < 0 || fstat(fd, &st) < 0) {
 		saved = errno;
 		close(fd);
 		unlink(t->path);
@@ -183,7 +183,7 @@ static int dir_put(struct store *s, const char *name, const void *data, size_t n
 	int try = 0, rc;
 
 	do
-		rc = temporary_write(&t, path, data, n, 1);
+		rc = temporary_write(&t, path, data, n);
 	while (rc < 0 && try_again(&try, errno));
 	if (rc == 0 && (rc = rename_onto(t.path, path, t.device, t.inode)) < 0)
 		temporary_remove(&t);
@@ -196,20 +196,19 @@ static int dir_put(struct store *s, const char *name, const void *data, size_t n
 	return rc;
 }
 
-/* One try, and nothing is waited for: 30 us on a local disk, where fsync takes milliseconds. */
+/* In place: a rename onto a file makes ext4 write the new one out at once (its mount option auto_da_alloc), which takes a millisecond. */
 static int dir_note(struct store *s, const char *name, const void *data, size_t n, struct err *err)
 {
 	char *path = full_path(s, name);
-	struct temporary t = {0};
-	int rc = temporary_write(&t, path, data, n, 0);
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666), rc = -1;
 
-	if (rc == 0 && rename(t.path, path) < 0) {
-		rc = -1;
-		temporary_remove(&t);
+	if (fd >= 0) {
+		rc = write_all(fd, data, n) < 0 || ftruncate(fd, (off_t)n) < 0 ? -1 : 0;
+		if (close(fd) < 0)
+			rc = -1;
 	}
 	if (rc < 0)
 		err_sys(err, ERR_STORAGE, "%s", path);
-	free(t.path);
 	free(path);
 	return rc;
 }
@@ -254,7 +253,7 @@ static int dir_create(struct store *s, const char *name, const void *data, size_
 	int try = 0, rc, e;
 
 	for (;;) {
-		rc = temporary_write(&t, path, data, n, 1);
+		rc = temporary_write(&t, path, data, n);
 		if (rc < 0) {
 			if (try_again(&try, errno))
 				continue;
