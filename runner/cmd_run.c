@@ -23,6 +23,7 @@
 #include "runner/commands.h"
 #include "runner/heartbeat.h"
 #include "runner/input.h"
+#include "runner/limits.h"
 #include "runner/metrics_http.h"
 #include "runner/plan_turn.h"
 #include "runner/prepare.h"
@@ -42,6 +43,7 @@ struct run_options {
 	double publish_s, takeover_after_s, stall_s;
 	int64_t restarts;
 	const char *metrics;
+	struct limits_options limits;
 };
 
 enum { MAX_WORKER = 1000000 };
@@ -71,6 +73,12 @@ static const struct option_spec run_options[] = {
      NULL},
     {"stall-seconds", 0, OPTION_NUMBER, RUN_FIELD(stall_s), "S",
      "an engine without a step for so long hangs: /healthz answers 503 (default 300)", 1, 1e6, NULL},
+    {"budget-usd", 0, OPTION_NUMBER, RUN_FIELD(limits.budget), "X", "spend no more, of all workers together (needs --prices)", 0, 1e9, NULL},
+    {"budget-by", 0, OPTION_CHOICE, RUN_FIELD(limits.by), "tokens|time", "what is counted: the price of tokens (default), or of this machine's time",
+     0, 0, "tokens|time"},
+    {"prices", 0, OPTION_STRING, RUN_FIELD(limits.prices), "SHEET", "price sheet, YAML or JSON", 0, 0, NULL},
+    {"node-type", 0, OPTION_STRING, RUN_FIELD(limits.node_type), "NAME", "this machine in the price sheet (default: TOKENMILL_NODE_TYPE)", 0, 0, NULL},
+    {"deadline", 0, OPTION_STRING, RUN_FIELD(limits.deadline), "TIME", "stop by then: 2h30m from now, or 2026-01-31T18:00:00Z", 0, 0, NULL},
     {"progress", 0, OPTION_CHOICE, RUN_FIELD(progress), "auto|json|none", "how progress is shown on stderr", 0, 0,
      "auto|json|none"},
     {"quiet", 'q', OPTION_FLAG, RUN_FIELD(quiet), NULL, "say nothing but errors", 0, 0, NULL},
@@ -83,6 +91,7 @@ static void init_options(void *options)
 
 	prepare_options_init(&o->prepare);
 	o->worker = -1; /* not given */
+	o->limits.budget = -1;
 	o->takeover_after_s = 600;
 	o->publish_s = 2;
 	o->stall_s = 300;
@@ -98,6 +107,7 @@ struct run {
 	struct records records;
 	struct job_worker worker;
 	struct heartbeat heart;
+	struct limits *limits;
 	struct supervised supervised; /* attempt NULL: not */
 	double start_s;
 	struct work_totals totals;
@@ -197,6 +207,11 @@ static void start_heartbeat(struct run *r)
 	}
 	free(mark);
 	heartbeat_start(&r->heart, job_store(r->job), r->o->takeover_after_s);
+}
+
+static int open_limits(struct run *r, struct err *err)
+{
+	return limits_open(&r->limits, &r->o->limits, r->prepared.setup.model_name, err);
 }
 
 /* ---- summary ---- */
@@ -341,7 +356,8 @@ static int work(struct run *r, struct err *err)
 	                          .between_steps = between_steps,
 	                          .between_steps_arg = r,
 	                          .observe = r->http ? observe : NULL,
-	                          .observe_arg = r};
+	                          .observe_arg = r,
+	                          .limits = r->limits};
 	int64_t n_done = job_n_done_rows(r->job, err);
 	enum progress_style style = r->o->quiet           ? PROGRESS_NONE
 	                            : r->o->progress == 2 ? PROGRESS_JSON
@@ -356,12 +372,14 @@ static int work(struct run *r, struct err *err)
 	progress_init(&r->progress, style, job_n_rows(r->job) - job_n_folded_rows(r->job), n_done);
 	r->heart.ready_s = clock_seconds();
 	r->heart.engine = r->engine;
+	if (r->limits)
+		limits_begin(r->limits, job_store(r->job), &r->worker, &r->heart);
 	heartbeat_tell(&r->heart, &r->totals, 0);
 	enter_stage(r, METRICS_WORKING);
 	rc = work_run(&wo, &r->totals, err);
 	heartbeat_end(&r->heart, &r->totals, err);
 	enter_stage(r, METRICS_ENDING);
-	if (rc == 0 || err->code == ERR_DRAINED) {
+	if (rc == 0 || err->code == ERR_DRAINED || err->code == ERR_BUDGET) {
 		summarize(r, clock_seconds() - r->start_s);
 		if (r->prepared.choice.kind == ENGINE_CPU)
 			learn_speed(r);
@@ -403,7 +421,7 @@ static int open_own(struct run *r, struct err *err)
 
 	if (rc == 0) {
 		start_heartbeat(r);
-		rc = open_engine(r, err);
+		rc = open_limits(r, err) < 0 ? -1 : open_engine(r, err);
 	}
 	spec_release(&there);
 	return rc;
@@ -458,7 +476,7 @@ static int resume(struct run *r, int *merged, struct err *err)
 		goto out;
 	}
 	start_heartbeat(r);
-	rc = open_engine(r, err);
+	rc = open_limits(r, err) < 0 ? -1 : open_engine(r, err);
 out:
 	spec_release(&there);
 	return rc;
@@ -482,7 +500,10 @@ static int identify_worker(struct run *r, struct err *err)
 		r->worker.index_is_default = 1;
 	}
 	r->worker.attempt = r->heart.told.id;
-	return heartbeat_init(&r->heart, r->worker.index, r->start_s, err);
+	if (heartbeat_init(&r->heart, r->worker.index, r->start_s, err) < 0)
+		return -1;
+	snprintf(r->heart.told.node_type, sizeof(r->heart.told.node_type), "%s", r->o->limits.node_type ? r->o->limits.node_type : "");
+	return 0;
 }
 
 /* From the beginning, so that whoever looks sees it load. */
@@ -555,6 +576,10 @@ static int run_run(const void *options, char **args, int n_args, struct err *err
 		return err_set(err, ERR_USAGE, "--model MODEL is missing");
 	if (prepare_options_check(&o.prepare, err) < 0)
 		return -1;
+	if (!o.limits.node_type)
+		o.limits.node_type = getenv("TOKENMILL_NODE_TYPE");
+	if (limits_check(&o.limits, err) < 0)
+		return -1;
 	if (o.quiet)
 		log_set_level(LOG_QUIET);
 	if (o.restarts > 0 && (rc = supervise((int)o.restarts, &r.supervised)) >= 0) {
@@ -570,6 +595,7 @@ static int run_run(const void *options, char **args, int n_args, struct err *err
 	metrics_http_stop(r.http);
 	if (r.http)
 		metrics_release(&r.metrics);
+	limits_free(r.limits);
 	job_close(r.job);
 	engine_close(r.engine);
 	prepared_release(&r.prepared);

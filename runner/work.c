@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "engine/model/model.h"
+#include "runner/limits.h"
 #include "runner/partial.h"
 #include "runner/prompt.h"
 #include "runner/signals.h"
@@ -54,6 +55,7 @@ struct row_run {
 	struct sample_run *runs;       /* [n] */
 	struct sample_result *samples; /* [n]; reason FINISH_NONE while one runs */
 	int n_left;                    /* samples in the engine */
+	double projected_cost;
 	size_t n_saved;                /* tokens in the partial state last published */
 	struct row_fault fault;        /* the engine could not run it */
 	int is_poison;                 /* and crashes of it: there is no response to tell of */
@@ -70,6 +72,7 @@ struct worker {
 	int has_shown;  /* its first tokens are published */
 	int nothing_to_claim;
 	double looked_s;   /* when that was seen */
+	enum limits_state limits;
 	double told_wait_s; /* when the user was last told what is waited for */
 	double wait_s;      /* between the last two looks at the shards of others */
 	size_t low_water; /* requests that should wait in the engine */
@@ -148,6 +151,11 @@ static void row_finish(struct worker *w, struct row_run *row)
 		r.cached_tokens = (int64_t)row->n_cached;
 		for (int i = 0; i < row->request.n; i++)
 			r.output_tokens += (int64_t)row->samples[i].n_tokens;
+	}
+	if (w->o->limits) {
+		struct token_counts used = {r.prompt_tokens, r.cached_tokens, r.output_tokens, r.reasoning_tokens};
+
+		limits_row_ends(w->o->limits, row->projected_cost, &used, row->prefill_s + row->decode_s);
 	}
 	r.recomputed_tokens = (int64_t)row->n_recomputed;
 	r.line = w->line.data;
@@ -254,6 +262,8 @@ static int row_start(struct worker *w, struct open_shard *s, const struct shard_
 	struct row_run *row = row_new(w, s, in);
 	struct row_request *r = &row->request;
 
+	if (o->limits)
+		row->projected_cost = limits_row_begins(o->limits, in->n_prompt_tokens, in->max_output_tokens);
 	/* The planner found it good under the same rules; a difference now would be a damaged shard, and is told as the row's
 	 * fault. */
 	if (row_parse(in->input, in->n_input, o->rules, r, &row->fault) < 0 || prompt_make(&w->maker, r, &row->fault) < 0) {
@@ -394,14 +404,31 @@ static void note_flight(struct worker *w, struct open_shard *s)
 	free(rows);
 }
 
+static size_t n_in_flight(const struct worker *w)
+{
+	size_t n = 0;
+
+	for (const struct open_shard *s = w->shards; s; s = s->next)
+		n += (size_t)s->n_in_flight;
+	return n;
+}
+
+static enum limits_state look_at_limits(struct worker *w)
+{
+	return w->o->limits ? limits_look(w->o->limits, w->totals, n_in_flight(w)) : LIMITS_GO;
+}
+
 /* Submit rows until enough wait in the engine or none are left. */
 static int top_up(struct worker *w, struct err *err)
 {
 	double start;
 
 	/* Many at a time, since each time is noted on disk; and never beside a row that runs alone. */
-	if (w->rows && (w->runs_alone || engine_n_waiting(w->o->engine) > w->low_water / 2))
+	if (w->rows && (w->runs_alone || engine_n_waiting(w->o->engine) > w->low_water / 2)) {
+		if (w->o->limits)
+			w->limits = look_at_limits(w);
 		return 0;
+	}
 	w->runs_alone = 0;
 	if (w->nothing_to_claim && w->rows && clock_seconds() - w->looked_s >= look_period_s(w))
 		w->nothing_to_claim = 0;
@@ -409,8 +436,12 @@ static int top_up(struct worker *w, struct err *err)
 	for (size_t n = 0; n < w->low_water && engine_n_waiting(w->o->engine) < w->low_water && !w->runs_alone; n++) {
 		struct open_shard *s;
 		struct shard_row row;
-		int r = next_row(w, &s, &row, err);
+		int r;
 
+		w->limits = look_at_limits(w);
+		if (w->limits != LIMITS_GO)
+			break;
+		r = next_row(w, &s, &row, err);
 		if (r < 0)
 			return -1;
 		if (r == 0)
@@ -540,24 +571,17 @@ static int close_finished(struct worker *w, struct err *err)
 	return 0;
 }
 
-static int drain(struct worker *w, struct err *err)
+static int publish_for_end(struct worker *w, struct err *err)
 {
 	log_info("stopping: publishing finished rows and the tokens of %zu running ones", engine_n_running(w->o->engine));
 	save_partials(w, 1);
-	if (publish_all(w, err) < 0)
-		return -1;
-	return signals_drained(err);
+	return publish_all(w, err);
 }
 
 static void between_steps(struct worker *w)
 {
-	size_t n = 0;
-
-	if (!w->o->between_steps)
-		return;
-	for (const struct open_shard *s = w->shards; s; s = s->next)
-		n += (size_t)s->n_in_flight;
-	w->o->between_steps(w->o->between_steps_arg, w->totals, n);
+	if (w->o->between_steps)
+		w->o->between_steps(w->o->between_steps_arg, w->totals, n_in_flight(w));
 }
 
 /* Nothing runs and nothing is to be claimed. 0: then this worker is done. 1: look again, since shards are held by workers of whom it cannot be
@@ -597,9 +621,13 @@ static int loop(struct worker *w, struct err *err)
 	w->next_publish_s = clock_seconds() + w->o->publish_s;
 	for (;;) {
 		if (signals_received())
-			return drain(w, err);
+			return publish_for_end(w, err) < 0 ? -1 : signals_drained(err);
 		if (top_up(w, err) < 0)
 			return -1;
+		if (w->limits == LIMITS_STOP || (w->limits == LIMITS_FINISH && !w->rows))
+			return publish_for_end(w, err) < 0 ? -1 : limits_fail(w->o->limits, err);
+		if (w->limits == LIMITS_WAIT && !w->rows)
+			nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
 		if (w->rows && engine_step(w->o->engine, on_result, w, err) < 0)
 			return -1;
 		if (close_finished(w, err) < 0)
@@ -638,7 +666,7 @@ static void end_early(struct worker *w, enum err_code code)
 
 int work_run(const struct work_options *o, struct work_totals *t, struct err *err)
 {
-	struct worker w = {.o = o, .totals = t};
+	struct worker w = {.o = o, .totals = t, .limits = LIMITS_GO};
 	struct open_shard *s;
 	int r;
 

@@ -19,6 +19,7 @@
 #include "runner/row.h"
 
 struct work_totals;
+struct limits;
 
 struct work_options {
 	struct job *job;
@@ -36,6 +37,7 @@ struct work_options {
 	void *between_steps_arg;
 	engine_result_fn observe; /* told of each request that ended, before its row is; NULL: none */
 	void *observe_arg;
+	struct limits *limits; /* budget and deadline, NULL: none */
 };
 
 struct work_totals { /* of this attempt */
@@ -48,7 +50,7 @@ struct work_totals { /* of this attempt */
 	int64_t n_open_shards, n_finished_shards;
 };
 
-/* 0: nothing is left to claim. -1: ERR_DRAINED after a signal, ERR_FENCED, ERR_STORAGE, ERR_ENGINE; what was finished is
+/* 0: nothing is left to claim. -1: ERR_DRAINED after a signal, ERR_FENCED, ERR_STORAGE, ERR_ENGINE, ERR_BUDGET; what was finished is
  * published if that was possible. */
 int work_run(const struct work_options *o, struct work_totals *t, struct err *err);
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The life of workers on one job: heartbeats, takeover, release, waiting. TOKENMILL_HOST makes processes take each other for processes of other
 hosts, so that only the job's directory tells them of each other."""
+import atexit
 import glob
 import json
 import os
@@ -34,6 +35,7 @@ class Worker:
         self.log_name = f"log-{name}"
         self.process = subprocess.Popen([PROGRAM, *map(str, args(out, *inputs, engine=engine, options=options))], stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL, stderr=open(self.log_name, "ab"), env=env)
+        atexit.register(self.process.kill)  # no test that fails leaves one behind; does nothing to one that was waited for
 
     def log(self):
         return open(self.log_name, encoding="utf-8", errors="replace").read()
@@ -309,6 +311,91 @@ def a_supervised_run_ends_as_its_worker_does():
     run("out-143", options=["--restarts", 5])
     log = run("crash", path, engine="fake:crash-after=20", options=["--restarts", 2], expect=128 + signal.SIGSEGV)
     assert "starting it again (2 of 2)" in log, log
+
+
+PRICES = "currency: USD\nmodels:\n  - {model: \"*\", input: 1, output: 1000}\nnodes:\n  - {node: small, per_node_hour: 3600}\n"
+
+
+def prices():
+    with open("prices.yaml", "w", encoding="utf-8") as f:
+        f.write(PRICES)
+    return "prices.yaml"
+
+
+def spent(out):
+    return sum(a["spent_usd"] for a in attempts(out))
+
+
+@test
+def a_budget_ends_the_run_and_a_higher_one_goes_on():
+    """About 20 tokens a row at 1/1000 a token: 600 rows cost some 12."""
+    path = rows(600, tokens=20)
+    run("plain", path)
+    log = run("out", path, engine="fake:batch=8", options=["--budget-usd", 3, "--prices", prices()], expect=67)
+    assert "budget of 3.00 USD is used up" in log, log
+    assert 2.5 < spent("out") <= 3, spent("out")
+    assert not os.path.exists("out/results.jsonl")
+    log = run("out", options=["--budget-usd", 3, "--prices", "prices.yaml"], expect=67)
+    before = spent("out")
+    assert before <= 3
+    run("out", options=["--budget-usd", 50, "--prices", "prices.yaml"])
+    assert before < spent("out") < 15, spent("out")
+    same_outcome("plain", "out", "after the budget was raised")
+
+
+@test
+def eight_workers_share_a_budget():
+    path = rows(3000, tokens=20)
+    run("plain", path)
+    options = ["--budget-usd", 20, "--prices", prices(), "--takeover-after", 4, "--publish-seconds", "0.2"]
+    workers = [Worker(str(i), "out", path, engine="fake:batch=8,rate=6000", options=["--worker", i, *options]) for i in range(8)]
+    ends = [w.process.wait(timeout=120) for w in workers]  # 0: one that found nothing left to claim
+    assert set(ends) <= {0, 67} and 67 in ends, ends
+    total = spent("out")
+    assert 18 < total <= 20, total
+    assert sum(a["rows"] for a in attempts("out")) < 3000
+    run("out", options=["--budget-usd", 500, "--prices", "prices.yaml"])
+    same_outcome("plain", "out", "after the budget was raised")
+
+
+@test
+def a_killed_worker_takes_no_budget_with_it():
+    path = rows(600, tokens=20)
+    w = Worker("a", "out", path, engine="fake:batch=8,rate=3000", options=["--budget-usd", 14, "--prices", prices(), "--publish-seconds", "0.1"], host=None)
+    wait_for(has_segments("out"), "a first segment")
+    w.kill()
+    w.process.wait()
+    run("out", options=["--budget-usd", 40, "--prices", "prices.yaml"])
+    assert spent("out") < 15
+
+
+@test
+def a_budget_by_time():
+    """3,600 an hour: one for each second."""
+    path = rows(3000, tokens=20)
+    began = time.monotonic()
+    run("out", path, engine="fake:batch=8,rate=3000", options=["--budget-usd", 3, "--budget-by", "time", "--node-type", "small", "--prices", prices()], expect=67)
+    assert 2 < time.monotonic() - began < 6
+    run("other", path, options=["--budget-usd", 3], expect=1)
+    run("other", path, options=["--budget-usd", 3, "--prices", "prices.yaml", "--budget-by", "time"], expect=1)
+
+
+@test
+def a_deadline_stops_in_time():
+    """Rows of a second each; and one that would take minutes is stopped with its tokens."""
+    path = rows(200, tokens=200)
+    run("plain", path)
+    began = time.monotonic()
+    log = run("out", path, engine="fake:batch=4,rate=800", options=["--deadline", "3s", "--publish-seconds", "0.5"], expect=67)
+    assert 1 < time.monotonic() - began < 4, log
+    assert "deadline is reached" in log, log
+    began = time.monotonic()
+    run("out", engine="fake:batch=4,rate=20", options=["--deadline", "2s"], expect=67)
+    assert 1.5 < time.monotonic() - began < 4
+    run("out", options=["--deadline", "2001-01-01"], expect=67)
+    run("out", options=["--deadline", "soon"], expect=1)
+    run("out", options=["--deadline", "1h"])
+    same_outcome("plain", "out", "after deadlines")
 
 
 if __name__ == "__main__":
