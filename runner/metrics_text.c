@@ -167,6 +167,7 @@ void metrics_write(struct metrics *m, struct buf *out)
 	double now = clock_seconds();
 	struct metrics_values *v = malloc(sizeof(*v));
 	struct buf vllm = {0}, own = {0};
+	int stage = atomic_load(&m->stage);
 
 	if (!v)
 		return;
@@ -186,8 +187,10 @@ void metrics_write(struct metrics *m, struct buf *out)
 		write_histogram(out, &histograms[i], &v->histogram[i], vllm.data);
 	write_head(out, "tokenmill_step_age_seconds", "gauge", "Since the loop was last between two steps of the engine");
 	write_value(out, "tokenmill_step_age_seconds", own.data, NULL, fmax(0, now - (double)atomic_load(&m->beat_ms) / 1e3));
-	write_head(out, "tokenmill_ready", "gauge", "1: the model is loaded and rows are run, or were");
-	write_value(out, "tokenmill_ready", own.data, NULL, atomic_load(&m->stage) != METRICS_STARTING);
+	write_head(out, "tokenmill_stage", "gauge", "1 for what the worker is at: starting (planning, loading), working, ending (merging)");
+	write_value(out, "tokenmill_stage", own.data, "stage=\"starting\"", stage == METRICS_STARTING);
+	write_value(out, "tokenmill_stage", own.data, "stage=\"working\"", stage == METRICS_WORKING);
+	write_value(out, "tokenmill_stage", own.data, "stage=\"ending\"", stage == METRICS_ENDING);
 	write_head(out, "process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds");
 	write_value(out, "process_start_time_seconds", own.data, NULL, m->started_unix_s);
 	write_head(out, "tokenmill_info", "gauge", "What this worker is; always 1");
