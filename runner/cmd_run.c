@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,7 @@
 #include "runner/signals.h"
 #include "runner/spec.h"
 #include "runner/supervise.h"
+#include "runner/termination.h"
 #include "runner/work.h"
 
 struct run_options {
@@ -313,6 +315,7 @@ static void fill_metrics(struct run *r, const struct work_totals *t, size_t n_in
 	v[METRIC_LOAD_S] = r->heart.ready_s - r->start_s;
 	v[METRIC_STORAGE_ERRORS] = (double)(t->n_storage_errors + r->heart.n_failed);
 	v[METRIC_SPENT_USD] = r->heart.told.spent_usd;
+	v[METRIC_BUDGET_USD] = r->o->limits.budget > 0 ? r->o->limits.budget : 0;
 	v[METRIC_HEARTBEAT_AGE_S] = r->heart.written_s;
 }
 
@@ -556,9 +559,15 @@ static int run_all(struct run *r, char **args, int n_args, struct err *err)
 	return merge(r, err);
 }
 
-static int run_run(const void *options, char **args, int n_args, struct err *err)
+/* What is left of a run when it is over. */
+struct run_end {
+	struct attempt told;
+	int is_parent; /* this process only started the one that ran (--restarts) */
+};
+
+static int run_job(const struct run_options *given, char **args, int n_args, struct run_end *end, struct err *err)
 {
-	struct run_options o = *(const struct run_options *)options;
+	struct run_options o = *given;
 	struct run r = {.o = &o, .prepared.o = &o.prepare, .start_s = clock_seconds()};
 	int rc, needs_model;
 
@@ -584,6 +593,7 @@ static int run_run(const void *options, char **args, int n_args, struct err *err
 		log_set_level(LOG_QUIET);
 	if (o.restarts > 0 && (rc = supervise((int)o.restarts, &r.supervised)) >= 0) {
 		prepared_release(&r.prepared);
+		end->is_parent = 1;
 		return rc;
 	}
 	if (o.threads > workers_available_cpus())
@@ -592,6 +602,7 @@ static int run_run(const void *options, char **args, int n_args, struct err *err
 	rc = run_all(&r, args, n_args, err);
 	if (rc < 0 && r.heart.told.state != ATTEMPT_ENDED)
 		heartbeat_end(&r.heart, &r.totals, err);
+	end->told = r.heart.told;
 	metrics_http_stop(r.http);
 	if (r.http)
 		metrics_release(&r.metrics);
@@ -600,6 +611,24 @@ static int run_run(const void *options, char **args, int n_args, struct err *err
 	engine_close(r.engine);
 	prepared_release(&r.prepared);
 	input_list_release(&r.files);
+	return rc;
+}
+
+static int run_run(const void *options, char **args, int n_args, struct err *err)
+{
+	struct run_end end = {0};
+	double start_s = clock_seconds();
+	int rc = run_job(options, args, n_args, &end, err), status = termination_status(rc, err);
+	/* A worker that was started by this process has written its own, unless it was killed. */
+	int crashed = end.is_parent && status >= 128 && status != 128 + SIGINT && status != 128 + SIGTERM;
+	struct termination t = {.status = status,
+	                        .name = crashed ? "crash" : err_code_name(err->code),
+	                        .message = crashed ? "the worker was killed or crashed" : err->msg,
+	                        .attempt = end.told.id[0] ? &end.told : NULL,
+	                        .seconds = clock_seconds() - start_s};
+
+	if (!end.is_parent || crashed)
+		termination_write(&t);
 	return rc;
 }
 

@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <stdlib.h>
 #include <sys/random.h>
 
 #include "base/clock.h"
@@ -17,14 +19,22 @@
 int heartbeat_init(struct heartbeat *h, int worker, double start_s, struct err *err)
 {
 	struct attempt *a = &h->told;
+	const char *pod = getenv("TOKENMILL_POD_UID"); /* metadata.uid, by the downward API */
 	unsigned char random[8];
+	size_t n = 0;
 	struct claim here;
 
 	*h = (struct heartbeat){.start_s = start_s};
 	if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
 		return err_sys(err, ERR_OTHER, "cannot get random bytes");
+	/* A container may be started more than once in one pod, so the pod alone does not make it unique. */
+	if (pod && *pod) {
+		if (strlen(pod) > sizeof(a->id) - 2 * sizeof(random) - 2)
+			return err_set(err, ERR_USAGE, "TOKENMILL_POD_UID is longer than a pod's uid: '%.80s'", pod);
+		n = (size_t)snprintf(a->id, sizeof(a->id), "%s-", pod);
+	}
 	for (size_t i = 0; i < sizeof(random); i++)
-		snprintf(a->id + 2 * i, 3, "%02x", random[i]);
+		snprintf(a->id + n + 2 * i, 3, "%02x", random[i]);
 	claim_begin(&here, worker, NULL);
 	claim_end(&here);
 	a->worker = worker;

@@ -8,7 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "runner/commands.h"
-#include "runner/signals.h"
+#include "runner/termination.h"
 #include "runner/version.h"
 
 static const struct command *const commands[] = {
@@ -68,6 +68,11 @@ static int run(const struct command *c, int argc, char **argv)
 	if (c->init)
 		c->init(options);
 	status = options_parse(c, options, argc, argv, args, &n_args, &err);
+	if (status < 0 && c == &command_run) {
+		struct termination t = {.status = termination_status(status, &err), .name = err_code_name(err.code), .message = err.msg};
+
+		termination_write(&t);
+	}
 	if (status == 1) {
 		options_help(c, stdout);
 		status = 0;
@@ -79,7 +84,7 @@ static int run(const struct command *c, int argc, char **argv)
 			log_info("%s", err.msg);
 		else
 			log_error("%s", err.msg);
-		status = err.code == ERR_DRAINED ? 128 + signals_received() : err_exit_code(err.code);
+		status = termination_status(status, &err);
 	}
 	free(args);
 	free(options);

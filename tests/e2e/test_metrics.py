@@ -88,6 +88,18 @@ def a_port_in_use_is_an_error():
 
 
 @test
+def a_budget_is_told():
+    with open("prices.yaml", "w", encoding="utf-8") as f:
+        f.write('currency: USD\nmodels: [{model: "*", input: 1, output: 1000}]\n')
+    w = Worker("--engine", SLOW, "--budget-usd", 500, "--prices", "prices.yaml", "--takeover-after", 2, "-o", "out", rows(2000))
+    w.until("/readyz", 200)
+    time.sleep(1.5) # a heartbeat
+    found = samples(ask(w.port)[1])
+    assert one(found, "tokenmill_budget_usd") == 500 and 0 < one(found, "tokenmill_spent_usd") < 500, found["tokenmill_spent_usd"]
+    w.end()
+
+
+@test
 def a_prometheus_scrapes_it():
     w = Worker("--engine", SLOW, "-o", "out", rows(4000))
     p = Prometheus([w.port])
