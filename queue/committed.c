@@ -97,7 +97,10 @@ static enum outcome read_segment(struct committed *c, const char *path, int64_t 
 {
 	struct segment_reader *r;
 	struct stored head;
-	int is_damaged, rc = segment_reader_open(&r, c->job->store, path, &is_damaged, fault);
+	int is_damaged, rc;
+
+	job_beat(c->job);
+	rc = segment_reader_open(&r, c->job->store, path, &is_damaged, fault);
 
 	if (rc < 0 && !is_damaged) {
 		err_set(err, fault->code, "shard %" PRId64 ": %s", shard, fault->msg);

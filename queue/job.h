@@ -244,6 +244,12 @@ int job_is_merged(struct job *j, struct err *err); /* this plan, with a record o
  * or an object whose members are added to usage.json (timings, model) after its own {"rows":{"total","ok","failed"},"tokens":{"prompt","cached",
  * "output","reasoning","recomputed"},"seconds":{"wait","prefill","decode"}}. Needs as much disk space again as the results while it works. */
 int job_merge(struct job *j, const char *usage_extra_json, struct err *err);
+/* The same where several see at once that all is done: one merges. 1: the job is merged, by this call or before it; 0: another process is at it, or
+ * may be (*is_alive: it was seen alive): nothing was done, look again or leave it to that one; who is appended to; -1. */
+struct merge_watch;
+struct merge_watch *merge_watch_open(struct job *j, const struct job_worker *w);
+void merge_watch_close(struct merge_watch *m);
+int job_merge_in_turn(struct job *j, struct merge_watch *m, const char *usage_extra_json, int *is_alive, struct buf *who, struct err *err);
 /* The same of an unfinished job: rows that have no record are left out, or, with a close_code ("budget_exhausted", "batch_expired",
  * "batch_cancelled"), get an error record with it. The manifest has "complete":false; the job does not count as merged, can be run further and
  * merged again. Damaged segments are left out, with a warning. Where a complete merge is there already, that is left as it is. */

@@ -33,6 +33,7 @@ struct job {
 	} *shards;           /* [n_shards] */
 	struct shard *open;  /* handles, linked by next_open */
 	struct job_lines lines; /* how to make lines; zero: it is not known */
+	struct workplace *at_work; /* the open one */
 	struct pick *pick;   /* what the last look at all shards found; NULL before the first */
 };
 
@@ -253,14 +254,23 @@ int ledger_check_end(struct ledger_check *c, const struct ledger *l, struct buf 
 /* usage.json: the sums, and the members of extra (NULL: none). */
 int usage_write(struct buf *out, const struct ledger *l, yyjson_val *extra, struct err *err);
 
-/* A local directory to work in beside what is published, JOB/KIND-NNNN (in TMPDIR where the job is none), with a claim KIND-claim-NNNN; those
- * of dead processes are removed. */
+/* A local directory to work in beside what is published, JOB/KIND-NNNN (in TMPDIR where the job is none), with a claim KIND-claim-NNNN and a
+ * heartbeat KIND-beat-NNNN, a number that is counted up every two seconds; those of dead processes are removed. */
 struct workplace {
-	struct store *store;
+	struct job *job;
 	struct claim claim;
-	char *claim_name, *dir; /* dir NULL: not open */
+	int64_t number;
+	char *claim_name, *beat_name, *dir; /* dir NULL: not open */
+	int64_t beat;
+	double next_beat_s;
 };
 int workplace_open(struct workplace *w, struct job *j, const char *kind, struct err *err);
-void workplace_close(struct workplace *w); /* removes both */
+void workplace_close(struct workplace *w); /* removes all three */
+/* From inside of what takes long, as often as you like: the beat of the workplace that is open, if there is one. */
+void job_beat(struct job *j);
+
+/* Is somebody else merging, with a claim whose number is below this one? 1: *is_alive: that is known, else only that he was seen no longer than
+ * takeover_after_s ago; who: appended to. 0: nobody. -1. */
+int merge_watch_look(struct merge_watch *m, int64_t below, int *is_alive, struct buf *who, struct err *err);
 
 #endif

@@ -175,7 +175,8 @@ int ledger_next(struct ledger *l, struct err *err)
 	rc = plan_cursor_next(&l->plan, l->plan_db, err);
 	if (rc <= 0)
 		return rc < 0 ? -1 : finish(l, err);
-	l->n_rows++;
+	if (++l->n_rows % 1024 == 0)
+		job_beat(l->job);
 	if (l->rc == 1 && l->next.r.row < l->plan.row)
 		return err_set(err, ERR_STORAGE, "shard %" PRId64 ": has a result for row %" PRId64 ", and the plan has no such row",
 		               l->next.shard, l->next.r.row);

@@ -334,12 +334,20 @@ static int publish_objects(struct job *j, const char *dir, enum merged before, i
 	return rc;
 }
 
-static int merge(struct job *j, const struct ledger_rules *rules, const char *usage_extra_json, struct err *err)
+/* Of those who wait for each other: see merge_turn.c. */
+struct turn {
+	struct merge_watch *watch;
+	int *is_alive;
+	struct buf *who;
+};
+
+/* 1: merged, 0: another one is at it (only with a turn), -1. */
+static int merge(struct job *j, const struct ledger_rules *rules, const struct turn *turn, const char *usage_extra_json, struct err *err)
 {
 	yyjson_doc *extra = NULL;
 	struct workplace w = {0};
 	enum merged before = find_merged(j, err);
-	int is_whole, rc = before == MERGED_UNKNOWN ? -1 : 0;
+	int is_whole, others = 0, rc = before == MERGED_UNKNOWN ? -1 : 0;
 
 	if (rc == 0 && usage_extra_json) {
 		extra = json_parse(usage_extra_json, strlen(usage_extra_json), ERR_OTHER, err);
@@ -348,6 +356,11 @@ static int merge(struct job *j, const struct ledger_rules *rules, const char *us
 	}
 	if (rc == 0 && (job_check_current(j, err) < 0 || workplace_open(&w, j, "merging", err) < 0))
 		rc = -1;
+	if (rc == 0 && turn && (others = merge_watch_look(turn->watch, w.number, turn->is_alive, turn->who, err)) != 0) {
+		workplace_close(&w);
+		yyjson_doc_free(extra);
+		return others < 0 ? -1 : 0;
+	}
 	if (rc == 0)
 		rc = fill(j, w.dir, rules, yyjson_doc_get_root(extra), &is_whole, err);
 	/* What was merged is of no use once the job was planned anew. */
@@ -358,12 +371,25 @@ static int merge(struct job *j, const struct ledger_rules *rules, const char *us
 		                         : publish_objects(j, w.dir, before, is_whole, err);
 	workplace_close(&w);
 	yyjson_doc_free(extra);
-	return rc < 0 ? err_context(err, "merge") : 0;
+	return rc < 0 ? err_context(err, "merge") : 1;
 }
 
 int job_merge(struct job *j, const char *usage_extra_json, struct err *err)
 {
-	return merge(j, &(struct ledger_rules){0}, usage_extra_json, err);
+	return merge(j, &(struct ledger_rules){0}, NULL, usage_extra_json, err) < 0 ? -1 : 0;
+}
+
+int job_merge_in_turn(struct job *j, struct merge_watch *m, const char *usage_extra_json, int *is_alive, struct buf *who, struct err *err)
+{
+	const struct turn turn = {m, is_alive, who};
+	int rc = job_is_merged(j, err);
+
+	if (rc != 0)
+		return rc;
+	rc = merge_watch_look(m, INT64_MAX, is_alive, who, err);
+	if (rc != 0)
+		return rc < 0 ? -1 : 0;
+	return merge(j, &(struct ledger_rules){0}, &turn, usage_extra_json, err);
 }
 
 int job_merge_partial(struct job *j, const char *close_code, const char *usage_extra_json, struct err *err)
@@ -371,5 +397,5 @@ int job_merge_partial(struct job *j, const char *close_code, const char *usage_e
 	const struct ledger_rules rules = {.read = {.damaged = damage_warn}, .allows_missing = 1, .close_code = close_code};
 	int rc = job_is_merged(j, err);
 
-	return rc == 0 ? merge(j, &rules, usage_extra_json, err) : rc < 0 ? -1 : 0;
+	return rc == 0 && merge(j, &rules, NULL, usage_extra_json, err) < 0 ? -1 : rc < 0 ? -1 : 0;
 }

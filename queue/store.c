@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -33,6 +34,22 @@ const char *store_place(const struct store *s)
 const char *store_dir(const struct store *s)
 {
 	return s->dir;
+}
+
+/* statfs(2), linux/magic.h; those that headers do not have: Lustre, Ceph, SMB, GPFS. FUSE: GlusterFS, JuiceFS, s3fs and their like. */
+int store_is_remote(const struct store *s)
+{
+	static const unsigned remote[] = {0x6969, 0x517B, 0xFF534D42, 0xFE534D42, 0x00C36400, 0x65735546, 0x5346414F, 0x0BD00BD0, 0x47504653};
+	struct statfs fs;
+
+	if (!s->dir)
+		return 1;
+	if (statfs(s->dir, &fs) < 0)
+		return 0;
+	for (size_t i = 0; i < sizeof(remote) / sizeof(remote[0]); i++)
+		if ((unsigned)fs.f_type == remote[i])
+			return 1;
+	return 0;
 }
 
 char *store_name(const struct store *s, const char *name)

@@ -29,6 +29,7 @@ void store_close(struct store *s);
 const char *store_place(const struct store *s);
 /* The directory, NULL where the store is none: for what only a directory can do (rename a tree, symbolic links). */
 const char *store_dir(const struct store *s);
+int store_is_remote(const struct store *s); /* S3, or a directory on a network file system */
 /* "DIR/name" or "s3://bucket/path/name", for messages; malloc'd. */
 char *store_name(const struct store *s, const char *name);
 /* Before a job is planned or claimed from: make the directory; make sure that exclusive creation is exclusive (a store that ignores

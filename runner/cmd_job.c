@@ -8,6 +8,8 @@
 #include "queue/job.h"
 #include "queue/store.h"
 #include "runner/commands.h"
+#include "runner/merging.h"
+#include "runner/signals.h"
 #include "runner/records.h"
 
 struct job_options {
@@ -99,6 +101,27 @@ static int repair(struct job *j, const char *place, struct err *err)
 	return n < 0 ? -1 : 0;
 }
 
+static int merge_whole(struct job *j, const char *place, struct err *err)
+{
+	const struct job_worker worker = {.index_is_default = 1, .takeover_after_s = 600};
+	int r = job_all_done(j, err);
+
+	if (r == 0)
+		return err_set(err, ERR_OTHER, "%" PRId64 " of %" PRId64 " rows are done; run the rest before merging, or see --partial",
+		               job_n_done_rows(j, err), job_n_rows(j));
+	if (r > 0)
+		r = job_is_merged(j, err);
+	signals_install();
+	/* Who asks for what is there already has a reason, such as a file that was damaged. */
+	if (r == 1)
+		r = job_merge(j, NULL, err);
+	else if (r == 0)
+		r = merging_run(j, &worker, NULL, 1, err);
+	if (r >= 0)
+		log_info("merged %" PRId64 " rows: %s%s/results.jsonl", job_n_rows(j), place, below(j));
+	return r < 0 ? -1 : 0;
+}
+
 static int run_merge(const void *options, char **args, int n_args, struct err *err)
 {
 	const struct job_options *o = options;
@@ -114,11 +137,8 @@ static int run_merge(const void *options, char **args, int n_args, struct err *e
 		r = repair(j, args[0], err);
 	} else if (o->partial || o->close) {
 		r = merge_unfinished(j, o, args[0], err);
-	} else if ((r = job_all_done(j, err)) == 0) {
-		r = err_set(err, ERR_OTHER, "%" PRId64 " of %" PRId64 " rows are done; run the rest before merging, or see --partial",
-		            job_n_done_rows(j, err), job_n_rows(j));
-	} else if (r > 0 && (r = job_merge(j, NULL, err)) == 0) {
-		log_info("merged %" PRId64 " rows: %s%s/results.jsonl", job_n_rows(j), args[0], below(j));
+	} else {
+		r = merge_whole(j, args[0], err);
 	}
 	job_close(j);
 	return r;

@@ -23,6 +23,7 @@
 #include "queue/job.h"
 #include "runner/commands.h"
 #include "runner/heartbeat.h"
+#include "runner/merging.h"
 #include "runner/input.h"
 #include "runner/limits.h"
 #include "runner/metrics_http.h"
@@ -63,7 +64,7 @@ static const struct option_spec run_options[] = {
     {"no-prefix-cache", 0, OPTION_FLAG, RUN_FIELD(no_prefix_cache), NULL, "compute every prompt from its start", 0, 0, NULL},
     {"replan", 0, OPTION_FLAG, RUN_FIELD(replan), NULL, "results of rows that are no longer in the input, or have changed, may go",
      0, 0, NULL},
-    {"publish-seconds", 0, OPTION_NUMBER, RUN_FIELD(publish_s), "S", "finished rows reach the disk so often (default 2)", 0,
+    {"publish-seconds", 0, OPTION_NUMBER, RUN_FIELD(publish_s), "S", "finished rows reach the disk so often (default 2; 30 in a pod and on remote storage)", 0,
      86400, NULL},
     {"worker", 0, OPTION_INT, RUN_FIELD(worker), "N", "this worker's index (default: JOB_COMPLETION_INDEX, or none)", 0,
      MAX_WORKER, NULL},
@@ -95,7 +96,7 @@ static void init_options(void *options)
 	o->worker = -1; /* not given */
 	o->limits.budget = -1;
 	o->takeover_after_s = 600;
-	o->publish_s = 2;
+	o->publish_s = -1; /* not given */
 	o->stall_s = 300;
 }
 
@@ -263,11 +264,11 @@ static int merge(struct run *r, struct err *err)
 	buf_addc(&extra, '}');
 	rc = records_attach(&r->records, r->job, err);
 	if (rc == 0)
-		rc = job_merge(r->job, extra.data, err);
+		rc = merging_run(r->job, &r->worker, extra.data, 0, err);
 	buf_release(&extra);
-	if (rc == 0)
+	if (rc == 1)
 		say_where(r);
-	return rc;
+	return rc < 0 ? -1 : 0;
 }
 
 /* What this run says about the speed of the model here, for the next plan. */
@@ -344,6 +345,14 @@ static void between_steps(void *arg, const struct work_totals *t, size_t n_in_fl
 	}
 }
 
+/* Many pods share one storage, and a request to a remote one takes its time: less often then. */
+static double default_publish_s(struct job *j)
+{
+	const char *pod = getenv("KUBERNETES_SERVICE_HOST");
+
+	return (pod && *pod) || store_is_remote(job_store(j)) ? 30 : 2;
+}
+
 static int work(struct run *r, struct err *err)
 {
 	struct work_options wo = {.job = r->job,
@@ -354,7 +363,7 @@ static int work(struct run *r, struct err *err)
 	                          .output = &r->prepared.output,
 	                          .now_unix_s = r->prepared.setup.now_unix_s,
 	                          .n_context = r->prepared.setup.n_context,
-	                          .publish_s = r->o->publish_s,
+	                          .publish_s = r->o->publish_s >= 0 ? r->o->publish_s : default_publish_s(r->job),
 	                          .progress = &r->progress,
 	                          .between_steps = between_steps,
 	                          .between_steps_arg = r,
