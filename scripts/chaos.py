@@ -347,7 +347,7 @@ def run(args, directory, place):
     say(f"undisturbed: {args.rows} rows in {plain_s:.1f} s")
     if args.engine != "fake":
         # Eight processes share the machine with each other: a job that is disturbed takes longer than one that is not.
-        args.interval = min(args.interval, max(0.05, plain_s / args.faults))
+        args.interval = min(args.interval, max(0.1, 2 * plain_s / args.faults))
     try:
         for n in range(1, 100):
             chaos.job, began, before = f"job-{n}", time.monotonic(), chaos.n_faults

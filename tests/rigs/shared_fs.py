@@ -33,6 +33,15 @@ def unmount(path):
         quiet("umount", "-l", path)
 
 
+def end(process):
+    """One that was told to terminate."""
+    try:
+        process.wait(timeout=15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 class Plain:
     def __init__(self, directory):
         self.mounts = [directory, directory]
@@ -112,16 +121,12 @@ class NfsSim:
         return counts
 
     def close(self):
-        for server, mount in zip(self.servers, self.mounts):
-            unmount(mount)
-            server.terminate()
         for server in self.servers:
-            try:
-                server.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
+            server.terminate()  # it unmounts, also where only it may
+        for server, mount in zip(self.servers, self.mounts):
+            end(server)
             server.stdout.close()
+            unmount(mount)
 
 
 def own_address():
@@ -140,9 +145,9 @@ class Gluster:
     PORT = 24007
 
     def __init__(self, directory):
-        for program in ("glusterd", "gluster", "glusterfs", "mount.glusterfs"):
-            if not shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin"):
-                raise Unavailable(f"{program} is not here")
+        for program in ("glusterd", "gluster", "glusterfs"):
+            if not shutil.which(program):
+                raise Unavailable(f"{program} is not here (Debian's glusterfs-server and glusterfs-client)")
         if os.geteuid() != 0 or not os.path.exists("/dev/fuse"):
             raise Unavailable("GlusterFS needs root and /dev/fuse")
         with socket.socket() as s:
@@ -195,8 +200,4 @@ class Gluster:
             quiet("gluster", "--mode=script", "volume", "delete", "chaos")
         if self.daemon:
             self.daemon.terminate()
-            try:
-                self.daemon.wait(timeout=15)
-            except subprocess.TimeoutExpired:
-                self.daemon.kill()
-                self.daemon.wait()
+            end(self.daemon)
