@@ -1,6 +1,7 @@
 /* sorter.c: runs in one spill file, merged through a binary heap.
  *
- * A record in a block and in the file: u32 n_key, u64 n_data (native order: the file is private to the process), key, data. */
+ * A record in a block and in the file: u32 n_key, u64 n_data, u32 check (native order: the file is private to the process), key, data. Nothing is
+ * synced, so a network file system whose disk is full may drop bytes that it took and say so to nobody: the check finds the hole. */
 #include "queue/sorter.h"
 
 #include <errno.h>
@@ -9,10 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include "base/mem.h"
 
-#define HEAD_BYTES 12
+#define HEAD_BYTES 16
 
 struct entry {
 	uint64_t start; /* first eight bytes of the key, big-endian: decides most comparisons without a cache miss */
@@ -86,6 +88,11 @@ static size_t record_bytes(const unsigned char *p)
 	return HEAD_BYTES + n_key + (size_t)n_data;
 }
 
+static uint32_t record_check(const unsigned char *p)
+{
+	return (uint32_t)XXH3_64bits_withSeed(p + HEAD_BYTES, record_bytes(p) - HEAD_BYTES, 1);
+}
+
 static uint64_t key_start(const unsigned char *key, size_t n)
 {
 	uint64_t v = 0;
@@ -150,9 +157,11 @@ static int spill(struct sorter *s, struct err *err)
 	qsort_r(s->entries, s->n_entries, sizeof(*s->entries), compare_entries, s->block);
 	out = xmalloc(OUT_BYTES);
 	for (size_t i = 0; i < s->n_entries && rc == 0; i++) {
-		const unsigned char *p = s->block + s->entries[i].at;
+		unsigned char *p = s->block + s->entries[i].at;
 		size_t n = record_bytes(p);
+		uint32_t check = record_check(p);
 
+		memcpy(p + 12, &check, 4);
 		if (n_out + n > OUT_BYTES) {
 			rc = write_spill(s, out, n_out, err);
 			n_out = 0;
@@ -237,16 +246,30 @@ static int run_fill(struct sorter *s, struct run *r, size_t n, struct err *err)
 	return 0;
 }
 
+static int refuse_hole(const struct sorter *s, struct err *err)
+{
+	return err_set(err, ERR_STORAGE, "%s: does not hold what was written to it", s->path);
+}
+
 /* Bring the record at pos into the buffer. 1; 0 when the run is used up; -1. */
 static int run_load(struct sorter *s, struct run *r, struct err *err)
 {
-	uint32_t n_key;
-	uint64_t n_data;
+	uint32_t n_key, check;
+	uint64_t n_data, left;
 
 	if (r->pos == r->len && r->next == r->end)
 		return 0;
-	if (run_fill(s, r, HEAD_BYTES, err) < 0 || run_fill(s, r, record_bytes(r->buf + r->pos), err) < 0)
+	if (run_fill(s, r, HEAD_BYTES, err) < 0)
 		return -1;
+	read_head(r->buf + r->pos, &n_key, &n_data);
+	left = (uint64_t)(r->len - r->pos - HEAD_BYTES) + (uint64_t)(r->end - r->next);
+	if (n_data > left || n_key > left - n_data)
+		return refuse_hole(s, err);
+	if (run_fill(s, r, record_bytes(r->buf + r->pos), err) < 0)
+		return -1;
+	memcpy(&check, r->buf + r->pos + 12, 4);
+	if (check != record_check(r->buf + r->pos))
+		return refuse_hole(s, err);
 	read_head(r->buf + r->pos, &n_key, &n_data);
 	r->start = key_start(r->buf + r->pos + HEAD_BYTES, n_key);
 	return 1;

@@ -215,10 +215,38 @@ TEST(lines)
 	}
 }
 
+/* What a network file system does that took bytes it then had no room for: a hole where they were. */
+TEST(sorter_with_a_hole)
+{
+	static const char zeros[1 << 16];
+	struct sorter *s = sorter_new("spill", 1 << 16);
+	struct sorter_part part = {zeros, 500}, key;
+	struct err err = {0};
+	struct stat st = {0};
+	int n = 0, rc, fd;
+
+	for (int i = 0; i < 2000; i++)
+		CHECK_INT(sorter_add(s, &i, sizeof(i), &part, 1, &err), 0);
+	CHECK_INT(sorter_finish(s, &err), 0);
+	fd = open("spill", O_WRONLY);
+	CHECK(fd >= 0 && fstat(fd, &st) == 0 && st.st_size > 900000);
+	for (off_t at = 0; at < st.st_size; at += (off_t)sizeof(zeros))
+		CHECK(pwrite(fd, zeros, sizeof(zeros), at) == (ssize_t)sizeof(zeros));
+	close(fd);
+	while ((rc = sorter_next(s, &key, &part, &err)) == 1)
+		n++;
+	CHECK_INT(rc, -1);
+	CHECK(n < 2000);
+	CHECK_INT(err.code, ERR_STORAGE);
+	CHECK_STR(err.msg, "spill: does not hold what was written to it");
+	sorter_free(s);
+}
+
 int main(void)
 {
 	RUN(sorter);
 	RUN(sorter_cannot_spill);
+	RUN(sorter_with_a_hole);
 	RUN(lines);
 	RUN(lines_on_a_full_disk);
 	return TEST_RESULT();

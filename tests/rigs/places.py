@@ -3,6 +3,7 @@
     open_place(directory, options)    by options.place (one of KINDS), .seed, .rows, .storage_fault_rate. shared_fs.Unavailable(reason) where it
                                       cannot be had
 """
+import errno
 import os
 import random
 import sys
@@ -32,11 +33,15 @@ class DirectoryPlace:
 
     def read(self, job, name):
         """Bytes, None where it is not there."""
-        try:
-            with open(os.path.join(self.behind, job, name), "rb") as f:
-                return f.read()
-        except FileNotFoundError:
-            return None
+        for last in (False, False, True):
+            try:
+                with open(os.path.join(self.behind, job, name), "rb") as f:
+                    return f.read()
+            except FileNotFoundError:
+                return None
+            except OSError as e:
+                if e.errno != errno.ESTALE or last:  # it was replaced meanwhile (GlusterFS)
+                    raise
 
     def list(self, job):
         """Names of all files below the job."""
