@@ -136,6 +136,8 @@ fuzz-all: $(FUZZERS)
 	scripts/run-fuzz.sh $^
 check: ## install what tests need, then every test there is
 	MAKE="$(MAKE)" scripts/check.sh
+check-cluster: all tests ## the image, and jobs in a real Kubernetes on this machine (root; builds it once, 9 minutes, needs Go)
+	CLUSTER=1 MAKE="$(MAKE)" scripts/check.sh cluster
 
 demo: ## from nothing to results: SmolLM2-135M answers HumanEval's prompts
 	MAKE="$(MAKE)" scripts/demo.sh smollm2
@@ -146,6 +148,8 @@ bench: ## speed beside llama.cpp on the same prompts (BENCH="--rounds 3 --worklo
 
 install: all ## into PREFIX (/usr/local), under DESTDIR
 	install -D -m 755 $(B)/tokenmill $(DESTDIR)$(PREFIX)/bin/tokenmill
+image: ## the container image, by buildah (IMAGE=localhost/tokenmill:latest)
+	scripts/image.sh $(IMAGE)
 uninstall: ## take it away again
 	rm -f $(DESTDIR)$(PREFIX)/bin/tokenmill
 SOURCES := $(wildcard $(foreach d,base engine engine/* queue jobs runner tests tests/*,$(d)/*.c $(d)/*.h))
@@ -162,6 +166,6 @@ clean: ## remove what was built; models, data and build/deps stay
 	rm -rf $(foreach v,release asan tsan fuzz,build/$(v))
 
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
-.PHONY: all tests fuzzers test help asan ubsan tsan tsan-tests fuzz fuzz-all check demo demo-qwen bench install uninstall format lint \
+.PHONY: all tests fuzzers test help asan ubsan tsan tsan-tests fuzz fuzz-all check check-cluster image demo demo-qwen bench install uninstall format lint \
 	hdr-check clean
 .SECONDARY:

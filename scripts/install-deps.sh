@@ -1,6 +1,7 @@
 #!/bin/sh
 # Install what is missing of the tools and libraries that a build needs, on Debian 12 or Ubuntu 24.04 (apt-get; sudo when not root).
-# Usage: scripts/install-deps.sh [build|test|bench]...   test: what `make check` needs besides; bench: to build the peers
+# Usage: scripts/install-deps.sh [build|test|cluster|bench]...   test: what `make check` needs besides; cluster: the image and a Kubernetes to try it in;
+# bench: to build the peers
 #
 # What is there is found by asking for it (a command, pkg-config, a compile), not by package name: a machine that has its own clang or
 # SQLite is left alone, and with everything there nothing is run at all.
@@ -56,13 +57,23 @@ find_missing() {
 			need libfuse3-dev library_found fuse3
 			need prometheus command_found promtool
 			;;
+		cluster)
+			need buildah command_found buildah
+			need podman command_found podman
+			need debootstrap command_found debootstrap
+			need runc command_found runc
+			need containernetworking-plugins test -e /usr/lib/cni/ptp
+			need iptables command_found iptables
+			need iproute2 command_found ip
+			need openssl command_found openssl
+			;;
 		bench)
 			need g++ command_found c++
 			need cmake command_found cmake
 			need ninja-build command_found ninja
 			;;
 		*)
-			echo "usage: scripts/install-deps.sh [build|test|bench]..." >&2
+			echo "usage: scripts/install-deps.sh [build|test|cluster|bench]..." >&2
 			exit 1
 			;;
 		esac
