@@ -1,6 +1,7 @@
 #!/bin/sh
 # Everything that can be tested on this machine; `make check` calls it. Every test prints "ok NAME", "FAIL NAME" or "skip NAME: reason", and
-# the last line counts them. Usage: scripts/check.sh [SECTION]...   sections: unit asan tsan fuzz diff e2e (default: all)
+# the last line counts them. Usage: scripts/check.sh [SECTION]...   sections: unit asan tsan fuzz diff e2e cluster (default: all)
+# CLUSTER=1: build the test cluster where it is not there yet, and run all of its tests, not only the short form.
 # ROUNDS (2), FUZZ_SECONDS (10): longer forms of the end-to-end tests and of the fuzzers.
 set -u
 cd "$(dirname "$0")/.."
@@ -58,7 +59,15 @@ e2e() {
 	fi
 }
 
-[ $# -gt 0 ] || set -- unit asan tsan fuzz diff e2e
+cluster() {
+	venv=$(scripts/venv.sh) || { echo "FAIL venv" | tee -a "$all"; return; }
+	[ -z "${CLUSTER:-}" ] || build install-deps-cluster scripts/install-deps.sh cluster
+	for script in tests/cluster/test_*.py; do
+		python_test "$script"
+	done
+}
+
+[ $# -gt 0 ] || set -- unit asan tsan fuzz diff e2e cluster
 start=$(date +%s)
 build install-deps scripts/install-deps.sh build test
 if grep -q '^FAIL ' "$all"; then
