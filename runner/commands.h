@@ -12,6 +12,8 @@ extern const struct command command_model_info;
 extern const struct command command_tokenize, command_detokenize, command_render;
 extern const struct command command_merge, command_retry_failed, command_verify;
 extern const struct command command_report;
+extern const struct command command_submit, command_jobs, command_status, command_watch, command_logs, command_fetch;
+extern const struct command command_suspend, command_resume, command_cancel, command_scale, command_delete;
 
 /* "SmolLM2-135M" from "models/SmolLM2-135M.gguf" or a directory. malloc'd. */
 char *command_model_name(const char *path);

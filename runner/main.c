@@ -14,6 +14,8 @@
 static const struct command *const commands[] = {
     &command_plan,   &command_run,   &command_bench,  &command_model_info,   &command_tokenize, &command_detokenize,
     &command_render, &command_merge, &command_verify, &command_retry_failed, &command_report,
+    &command_submit, &command_jobs,  &command_status, &command_watch,        &command_logs,     &command_fetch,
+    &command_scale,  &command_suspend, &command_resume, &command_cancel,     &command_delete,
 };
 enum { N_COMMANDS = sizeof(commands) / sizeof(*commands) };
 

@@ -136,6 +136,15 @@ static int store(const struct option_spec *o, void *out, const char *text, struc
 		list->items[list->n++] = text;
 		return 0;
 	}
+	case OPTION_PASS: {
+		struct option_list *list = field;
+
+		if (list->n + 2 > (int)(sizeof(list->items) / sizeof(list->items[0])))
+			return err_set(err, ERR_USAGE, "--%s: too many options", o->name);
+		list->items[list->n++] = o->name;
+		list->items[list->n++] = text;
+		return 0;
+	}
 	case OPTION_CHOICE:
 		if (read_choice(o, text, field) < 0)
 			return err_set(err, ERR_USAGE, "--%s must be one of %s, it is '%s'", o->name, o->choices, text);
@@ -146,10 +155,10 @@ static int store(const struct option_spec *o, void *out, const char *text, struc
 
 static int unknown(const struct command *c, const char *arg, struct err *err)
 {
-	const char *names[64], *near = NULL;
+	const char *names[128], *near = NULL;
 	size_t n = 0;
 
-	for (const struct option_spec *o = c->options; o->name && n < 64; o++)
+	for (const struct option_spec *o = c->options; o->name && n < 128; o++)
 		names[n++] = o->name;
 	if (arg[1] == '-') {
 		char name[64];
@@ -201,9 +210,9 @@ int options_parse(const struct command *c, void *out, int argc, char **argv, cha
 		o = option_find(c, argv[i], &value);
 		if (!o)
 			return unknown(c, argv[i], err);
-		if (o->kind == OPTION_FLAG && value)
+		if (!o->value && value)
 			return err_set(err, ERR_USAGE, "--%s takes no value", o->name);
-		if (o->kind != OPTION_FLAG && !value) {
+		if (o->value && !value) {
 			if (i + 1 >= argc)
 				return err_set(err, ERR_USAGE, "--%s needs a value (%s)", o->name, o->value);
 			value = argv[++i];

@@ -19,10 +19,11 @@ enum option_kind {
 	OPTION_SIZE = 5,   /* size_t bytes: "4G", "512M", "1.5G", "1000" */
 	OPTION_CHOICE = 6, /* int: position of the word in `choices`, from 1 */
 	OPTION_LIST = 7,   /* struct option_list: may be given several times */
+	OPTION_PASS = 8,   /* struct option_list: for another command that has this option; it is a flag there when `value` is NULL */
 };
 
 struct option_list {
-	const char *items[64]; /* borrowed from argv */
+	const char *items[64]; /* borrowed from argv; of OPTION_PASS the option's name, then the value (NULL: none) */
 	int n;
 };
 
