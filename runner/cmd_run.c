@@ -23,9 +23,10 @@
 #include "queue/job.h"
 #include "runner/commands.h"
 #include "runner/heartbeat.h"
-#include "runner/merging.h"
+#include "runner/inbox.h"
 #include "runner/input.h"
 #include "runner/limits.h"
+#include "runner/merging.h"
 #include "runner/metrics_http.h"
 #include "runner/plan_turn.h"
 #include "runner/prepare.h"
@@ -46,6 +47,8 @@ struct run_options {
 	double publish_s, takeover_after_s, stall_s;
 	int64_t restarts;
 	const char *metrics;
+	struct inbox_options inbox;
+	int is_batch; /* of an inbox: its files and shards are settled once it is planned */
 	struct limits_options limits;
 };
 
@@ -72,6 +75,13 @@ static const struct option_spec run_options[] = {
      "a worker elsewhere that is silent for so long is dead (default 600)", 1, 1e6, NULL},
     {"restarts", 0, OPTION_INT, RUN_FIELD(restarts), "N", "start again, up to N times, when the engine crashes (default 0)", 0, 10000,
      NULL},
+    {"inbox", 0, OPTION_STRING, RUN_FIELD(inbox.inbox), "PATH", "run the files in this directory that were not run yet, each once; see below", 0, 0, NULL},
+    {"jobs", 0, OPTION_STRING, RUN_FIELD(inbox.jobs), "DIR", "with --inbox: where its jobs are, a directory or s3://bucket/prefix", 0, 0, NULL},
+    {"settle", 0, OPTION_NUMBER, RUN_FIELD(inbox.settle_s), "S", "with --inbox: a file is complete when it has not changed for so long (default 5)", 0,
+     86400, NULL},
+    {"batch-files", 0, OPTION_INT, RUN_FIELD(inbox.batch_files), "N", "with --inbox: at most so many files in one job (default: all that are new)", 1,
+     1000000, NULL},
+    {"move-done", 0, OPTION_STRING, RUN_FIELD(inbox.move_done), "DIR", "with --inbox: files go to DIR/batch-N/ when their results are there", 0, 0, NULL},
     {"metrics", 0, OPTION_STRING, RUN_FIELD(metrics), "[ADDRESS:]PORT", "serve /metrics (Prometheus), /healthz and /readyz there", 0, 0,
      NULL},
     {"stall-seconds", 0, OPTION_NUMBER, RUN_FIELD(stall_s), "S",
@@ -98,6 +108,7 @@ static void init_options(void *options)
 	o->takeover_after_s = 600;
 	o->publish_s = -1; /* not given */
 	o->stall_s = 300;
+	o->inbox.settle_s = 5;
 }
 
 /* Everything that a run opens. */
@@ -474,7 +485,7 @@ static int resume(struct run *r, int *merged, struct err *err)
 		err_set(err, ERR_FINGERPRINT, "%s: --tag differs: the job was planned with %s", r->o->output, there.tags ? there.tags : "{}");
 		goto out;
 	}
-	if ((r->files.n || r->o->prepare.shards) && plan_again(r, err) < 0)
+	if (!r->o->is_batch && (r->files.n || r->o->prepare.shards) && plan_again(r, err) < 0)
 		goto out;
 	if (check_bad_rows(r, err) < 0)
 		goto out;
@@ -559,6 +570,9 @@ static int run_all(struct run *r, char **args, int n_args, struct err *err)
 		return -1;
 	if (!planned && (is_own = begin_new(r, err)) < 0)
 		return -1;
+	/* Who planned it knows best which files of the batch were still there. */
+	if (r->o->is_batch && !is_own)
+		input_list_release(&r->files);
 	if ((is_own ? open_own(r, err) : resume(r, &merged, err)) < 0)
 		return -1;
 	if (merged)
@@ -572,6 +586,7 @@ static int run_all(struct run *r, char **args, int n_args, struct err *err)
 struct run_end {
 	struct attempt told;
 	int is_parent; /* this process only started the one that ran (--restarts) */
+	int is_child;  /* this process was started to run one job */
 };
 
 static int run_job(const struct run_options *given, char **args, int n_args, struct run_end *end, struct err *err)
@@ -612,6 +627,7 @@ static int run_job(const struct run_options *given, char **args, int n_args, str
 	if (rc < 0 && r.heart.told.state != ATTEMPT_ENDED)
 		heartbeat_end(&r.heart, &r.totals, err);
 	end->told = r.heart.told;
+	end->is_child = r.supervised.attempt != NULL;
 	metrics_http_stop(r.http);
 	if (r.http)
 		metrics_release(&r.metrics);
@@ -623,11 +639,78 @@ static int run_job(const struct run_options *given, char **args, int n_args, str
 	return rc;
 }
 
+/* Is the next batch worth trying after this? What is wrong with one job's input or options is not with another's. */
+static int is_of_one_job(int status)
+{
+	return status == err_exit_code(ERR_INPUT) || status == err_exit_code(ERR_FINGERPRINT);
+}
+
+static int run_inbox(const struct run_options *given, struct run_end *end, struct err *err)
+{
+	struct inbox *in;
+	struct inbox_batch batch;
+	struct err first = {0};
+	int rc, status = 0, n = 0;
+
+	signals_install();
+	in = inbox_open(&given->inbox, err);
+	if (!in)
+		return -1;
+	while ((rc = inbox_next(in, &batch, err)) == 1) {
+		struct run_options o = *given;
+		struct err why = {0};
+
+		n++;
+		o.is_batch = 1;
+		o.output = batch.place;
+		rc = run_job(&o, batch.paths, (int)batch.n_paths, end, &why);
+		if (rc == 0 && !end->is_child)
+			rc = inbox_finish(in, &why);
+		if (rc < 0)
+			err_context(&why, "batch %06d", batch.number);
+		if (end->is_child || (rc != 0 && !is_of_one_job(termination_status(rc, &why)))) {
+			if (why.code != ERR_NONE)
+				err_set(err, why.code, "%s", why.msg);
+			break;
+		}
+		if (rc < 0)
+			log_error("%s; going on with other batches", why.msg);
+		if (rc != 0 && status == 0) {
+			status = termination_status(rc, &why);
+			first = why;
+		}
+	}
+	inbox_close(in);
+	if (rc == 0 && n == 0)
+		log_info("nothing new in %s", given->inbox.inbox);
+	if (rc != 0 || status == 0)
+		return rc;
+	if (first.code == ERR_NONE) /* a child has told it */
+		return status;
+	return err_set(err, first.code, "%s", first.msg);
+}
+
+/* The inbox's, or one job. */
+static int run_asked(const struct run_options *o, char **args, int n_args, struct run_end *end, struct err *err)
+{
+	const struct inbox_options *i = &o->inbox;
+
+	if (!i->inbox && (i->jobs || i->move_done || i->batch_files))
+		return err_set(err, ERR_USAGE, "--jobs, --batch-files and --move-done are of no use without --inbox");
+	if (!i->inbox)
+		return run_job(o, args, n_args, end, err);
+	if (!*i->inbox || !i->jobs || !*i->jobs)
+		return err_set(err, ERR_USAGE, "--inbox PATH needs --jobs DIR: where its jobs are to be");
+	if (n_args || o->output || o->job)
+		return err_set(err, ERR_USAGE, "--inbox takes its files and its jobs from --inbox and --jobs: neither -o nor input files");
+	return run_inbox(o, end, err);
+}
+
 static int run_run(const void *options, char **args, int n_args, struct err *err)
 {
 	struct run_end end = {0};
 	double start_s = clock_seconds();
-	int rc = run_job(options, args, n_args, &end, err), status = termination_status(rc, err);
+	int rc = run_asked(options, args, n_args, &end, err), status = termination_status(rc, err);
 	/* A worker that was started by this process has written its own, unless it was killed. */
 	int crashed = end.is_parent && status >= 128 && status != 128 + SIGINT && status != 128 + SIGTERM;
 	struct termination t = {.status = status,
@@ -650,6 +733,8 @@ const struct command command_run = {
     "batch format, or plain: {\"prompt\": ...} or {\"messages\": [...]} with any parameters.\n"
     "A run that was stopped goes on when the same command is given again; `tokenmill run -o OUT` alone does it too. The input\n"
     "may have grown since, and --shards may differ: what is finished is kept, row by row.\n\n"
+    "--inbox PATH --jobs DIR, for a schedule: files of PATH that are in no job yet become the next one, DIR/batch-000123, after those that were left\n"
+    "unfinished; each file once, however many runs overlap. Several files of one job must not share a custom_id (--batch-files 1: each file is a job).\n\n"
     "--engine fake runs no model: its answers are words drawn by chance, for tests of everything else. Without --model each\n"
     "byte is a token; with it, that model's tokenizer and template are used. After a colon, with commas between them:\n" FAKE_OPTIONS_HELP,
     run_options,
