@@ -9,14 +9,22 @@
 
 /* ---- merge ---- */
 
-/* By which member two elements are the same one: patchMergeKey in the API's types (https://kubernetes.io/docs/reference/kubernetes-api/). Lists that
- * are not here, such as args and tolerations, are atomic. */
+/* By which member two elements are the same one: patchMergeKey in the API's types
+ * (https://kubernetes.io/docs/reference/kubernetes-api/). Lists that are not here, such as args and tolerations, are atomic. */
 static const struct {
 	const char *list, *key;
 } merge_keys[] = {
-    {"containers", "name"},           {"initContainers", "name"},     {"env", "name"},           {"volumes", "name"},
-    {"volumeMounts", "mountPath"},    {"volumeDevices", "devicePath"}, {"ports", "containerPort"}, {"imagePullSecrets", "name"},
-    {"hostAliases", "ip"},            {"resourceClaims", "name"},     {"topologySpreadConstraints", "topologyKey"},
+    {"containers", "name"},
+    {"initContainers", "name"},
+    {"env", "name"},
+    {"volumes", "name"},
+    {"volumeMounts", "mountPath"},
+    {"volumeDevices", "devicePath"},
+    {"ports", "containerPort"},
+    {"imagePullSecrets", "name"},
+    {"hostAliases", "ip"},
+    {"resourceClaims", "name"},
+    {"topologySpreadConstraints", "topologyKey"},
 };
 
 static const char *merge_key(const char *list)
@@ -32,9 +40,7 @@ static yyjson_mut_val *find_same(yyjson_mut_val *list, const char *key, yyjson_m
 	size_t i, max;
 	yyjson_mut_val *v;
 
-	yyjson_mut_arr_foreach (list, i, max, v)
-		if (yyjson_mut_equals(yyjson_mut_obj_get(v, key), value))
-			return v;
+	yyjson_mut_arr_foreach(list, i, max, v) if (yyjson_mut_equals(yyjson_mut_obj_get(v, key), value)) return v;
 	return NULL;
 }
 
@@ -43,7 +49,8 @@ static void merge_list(yyjson_mut_doc *doc, yyjson_mut_val *base, yyjson_mut_val
 	size_t i, max;
 	yyjson_mut_val *v, *same;
 
-	yyjson_mut_arr_foreach (over, i, max, v) {
+	yyjson_mut_arr_foreach(over, i, max, v)
+	{
 		same = yyjson_mut_is_obj(v) && yyjson_mut_obj_get(v, key) ? find_same(base, key, yyjson_mut_obj_get(v, key)) : NULL;
 		if (same)
 			json_edit_merge(doc, same, v);
@@ -57,7 +64,8 @@ void json_edit_merge(yyjson_mut_doc *doc, yyjson_mut_val *base, yyjson_mut_val *
 	size_t i, max;
 	yyjson_mut_val *k, *v;
 
-	yyjson_mut_obj_foreach (over, i, max, k, v) {
+	yyjson_mut_obj_foreach(over, i, max, k, v)
+	{
 		const char *name = yyjson_mut_get_str(k), *key = merge_key(name);
 		yyjson_mut_val *there = yyjson_mut_obj_get(base, name);
 
@@ -184,7 +192,8 @@ static int find_element(yyjson_mut_val *list, const char *name, size_t *at)
 		*at = (size_t)number;
 		return number < n ? 0 : -1;
 	}
-	yyjson_mut_arr_foreach (list, i, max, v) {
+	yyjson_mut_arr_foreach(list, i, max, v)
+	{
 		if (yyjson_mut_equals_str(yyjson_mut_obj_get(v, "name"), name)) {
 			*at = i;
 			return 0;
@@ -200,7 +209,8 @@ static yyjson_mut_val *new_container(yyjson_mut_doc *doc, const struct path *p, 
 }
 
 /* The child of `v` by step i, made where it is missing (unless the value would only be removed: then NULL without an error). */
-static yyjson_mut_val *descend(yyjson_mut_doc *doc, const struct path *p, size_t i, yyjson_mut_val *v, int removes, struct err *err)
+static yyjson_mut_val *descend(yyjson_mut_doc *doc, const struct path *p, size_t i, yyjson_mut_val *v, int removes,
+                               struct err *err)
 {
 	const struct step *s = &p->steps[i];
 	yyjson_mut_val *child;
@@ -208,7 +218,8 @@ static yyjson_mut_val *descend(yyjson_mut_doc *doc, const struct path *p, size_t
 
 	if (yyjson_mut_is_arr(v)) {
 		if (!s->is_index || find_element(v, s->name, &at) < 0) {
-			misfit(p, i, s->is_index ? "is a list that has no such element" : "is a list: say which element, as [0] or [NAME]", err);
+			misfit(p, i, s->is_index ? "is a list that has no such element" : "is a list: say which element, as [0] or [NAME]",
+			       err);
 			return NULL;
 		}
 		if (at == yyjson_mut_arr_size(v)) {
@@ -238,7 +249,9 @@ static int assign(yyjson_mut_doc *doc, const struct path *p, yyjson_mut_val *v, 
 
 	if (yyjson_mut_is_arr(v)) {
 		if (!s->is_index || find_element(v, s->name, &at) < 0)
-			return misfit(p, p->n - 1, s->is_index ? "is a list that has no such element" : "is a list: say which element, as [0] or [NAME]", err);
+			return misfit(p, p->n - 1,
+			              s->is_index ? "is a list that has no such element" : "is a list: say which element, as [0] or [NAME]",
+			              err);
 		if (at == yyjson_mut_arr_size(v)) {
 			if (!removes)
 				yyjson_mut_arr_append(v, value);

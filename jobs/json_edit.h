@@ -15,8 +15,9 @@
 /* assignment: "path=value". ERR_USAGE names the part of the path that does not fit what is there. */
 int json_edit_set(yyjson_mut_doc *doc, const char *assignment, struct err *err);
 
-/* Lay `over` over `base` (both of doc): objects member by member, null takes away; lists of objects are merged by the key that Kubernetes merges
- * them by (containers, env, volumes by name, volumeMounts by mountPath, ...), new elements come last; every other list replaces. Both are objects. */
+/* Lay `over` over `base` (both of doc): objects member by member, null takes away; lists of objects are merged by the key that
+ * Kubernetes merges them by (containers, env, volumes by name, volumeMounts by mountPath, ...), new elements come last; every
+ * other list replaces. Both are objects. */
 void json_edit_merge(yyjson_mut_doc *doc, yyjson_mut_val *base, yyjson_mut_val *over);
 
 #endif

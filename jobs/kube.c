@@ -17,7 +17,14 @@
 #include "jobs/kube_plugin.h"
 #include "jobs/kube_private.h"
 
-enum { TOKEN_MAX_BYTES = 1 << 20, EXPIRY_MARGIN_S = 10, FIRST_PATIENCE_S = 5, RETRY_AFTER_MAX_S = 60, MAX_WARNINGS = 64, MAX_FIELDS = 24 };
+enum {
+	TOKEN_MAX_BYTES = 1 << 20,
+	EXPIRY_MARGIN_S = 10,
+	FIRST_PATIENCE_S = 5,
+	RETRY_AFTER_MAX_S = 60,
+	MAX_WARNINGS = 64,
+	MAX_FIELDS = 24
+};
 
 struct kube {
 	struct kube_config config;
@@ -243,7 +250,8 @@ static void tell_warnings(struct kube *k, const struct http_reply *reply)
 {
 	for (const char *p = buf_str(&reply->fields); *p; p += strspn(p, "\r\n")) {
 		size_t n = strcspn(p, "\r\n");
-		const char *q = n > 8 && strncasecmp(p, "warning:", 8) == 0 ? memchr(p, '"', n) : NULL, *end = q ? memrchr(p, '"', n) : NULL;
+		const char *q = n > 8 && strncasecmp(p, "warning:", 8) == 0 ? memchr(p, '"', n) : NULL,
+		           *end = q ? memrchr(p, '"', n) : NULL;
 		int known = 0;
 
 		p += n;
@@ -258,8 +266,8 @@ static void tell_warnings(struct kube *k, const struct http_reply *reply)
 	}
 }
 
-static enum http_outcome exchange(struct kube *k, const struct kube_call *call, const char *url, const char *authorization, const struct http_peer *peer,
-                                  struct http_reply *reply)
+static enum http_outcome exchange(struct kube *k, const struct kube_call *call, const char *url, const char *authorization,
+                                  const struct http_peer *peer, struct http_reply *reply)
 {
 	struct http_field fields[MAX_FIELDS];
 	struct http_source body = {.data = call->body, .n_bytes = (int64_t)call->n_body};
@@ -347,13 +355,15 @@ static void tell_unreached(struct kube *k, const struct kube_call *call, const s
 	struct buf what = {0};
 
 	kube_describe(&what, call, space_of(k, call->ref));
-	err_set(err, ERR_OTHER, "cannot %s: %s (%s) does not answer: %s", what.data, k->config.server, k->config.source, reply->reason);
+	err_set(err, ERR_OTHER, "cannot %s: %s (%s) does not answer: %s", what.data, k->config.server, k->config.source,
+	        reply->reason);
 	buf_release(&what);
 }
 
 int kube_call(struct kube *k, const struct kube_call *call, struct http_reply *reply, struct err *err)
 {
-	double start = clock_seconds(), patience = k->was_reached || k->patience_s < FIRST_PATIENCE_S ? k->patience_s : FIRST_PATIENCE_S;
+	double start = clock_seconds(),
+	       patience = k->was_reached || k->patience_s < FIRST_PATIENCE_S ? k->patience_s : FIRST_PATIENCE_S;
 	struct counted_sink counted = {.sink = call->sink, .arg = call->arg};
 	struct kube_call counted_call = *call;
 	struct buf url = {0}, authorization = {0};
@@ -439,13 +449,15 @@ int kube_get(struct kube *k, const struct kube_ref *ref, yyjson_doc **out, struc
 	return call_object(k, &call, out, err);
 }
 
-int kube_create(struct kube *k, const struct kube_ref *ref, const char *json, size_t n, enum kube_dry dry, yyjson_doc **out, struct err *err)
+int kube_create(struct kube *k, const struct kube_ref *ref, const char *json, size_t n, enum kube_dry dry, yyjson_doc **out,
+                struct err *err)
 {
 	struct kube_ref collection = *ref;
 	struct kube_call call = {.method = "POST",
 	                         .verb = "create",
 	                         .ref = &collection,
-	                         .query = dry ? "fieldManager=tokenmill&fieldValidation=Strict&dryRun=All" : "fieldManager=tokenmill&fieldValidation=Strict",
+	                         .query = dry ? "fieldManager=tokenmill&fieldValidation=Strict&dryRun=All"
+	                                      : "fieldManager=tokenmill&fieldValidation=Strict",
 	                         .content_type = "application/json",
 	                         .body = json,
 	                         .n_body = n};
@@ -455,14 +467,16 @@ int kube_create(struct kube *k, const struct kube_ref *ref, const char *json, si
 	return call_object(k, &call, out, err);
 }
 
-int kube_patch(struct kube *k, const struct kube_ref *ref, enum kube_patch_kind kind, const char *json, size_t n, enum kube_dry dry,
-               yyjson_doc **out, struct err *err)
+int kube_patch(struct kube *k, const struct kube_ref *ref, enum kube_patch_kind kind, const char *json, size_t n,
+               enum kube_dry dry, yyjson_doc **out, struct err *err)
 {
 	struct kube_call call = {.method = "PATCH",
 	                         .verb = kind == KUBE_PATCH_APPLY ? "apply" : "patch",
 	                         .ref = ref,
-	                         .query = dry ? "fieldManager=tokenmill&fieldValidation=Strict&dryRun=All" : "fieldManager=tokenmill&fieldValidation=Strict",
-	                         .content_type = kind == KUBE_PATCH_APPLY ? "application/apply-patch+yaml" : "application/merge-patch+json",
+	                         .query = dry ? "fieldManager=tokenmill&fieldValidation=Strict&dryRun=All"
+	                                      : "fieldManager=tokenmill&fieldValidation=Strict",
+	                         .content_type =
+	                             kind == KUBE_PATCH_APPLY ? "application/apply-patch+yaml" : "application/merge-patch+json",
 	                         .body = json,
 	                         .n_body = n};
 

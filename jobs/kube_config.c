@@ -36,7 +36,8 @@ static int fault(const struct place *p, const char *key, const char *what)
 	return err_set(p->err, ERR_USAGE, "%s: %s: %s", p->source->path, key, what);
 }
 
-/* The member as a string: *out malloc'd, NULL where it is missing, null or empty (client-go writes empty strings for nothing). */
+/* The member as a string: *out malloc'd, NULL where it is missing, null or empty (client-go writes empty strings for nothing).
+ */
 static int read_string(const struct place *p, yyjson_val *v, const char *key, char **out)
 {
 	yyjson_val *m = yyjson_obj_get(v, key);
@@ -155,8 +156,9 @@ static int read_plugin_env(const struct place *p, yyjson_val *v, struct kube_plu
 /* What a plugin is told of the cluster, from the cluster's own entry. */
 static char *cluster_info(yyjson_val *cluster)
 {
-	static const char *const keys[] = {"server",    "tls-server-name", "insecure-skip-tls-verify", "certificate-authority-data",
-	                                   "proxy-url", "disable-compression"};
+	static const char *const keys[] = {
+	    "server",    "tls-server-name",    "insecure-skip-tls-verify", "certificate-authority-data",
+	    "proxy-url", "disable-compression"};
 	struct buf b = {0};
 
 	buf_addc(&b, '{');
@@ -215,8 +217,9 @@ static int read_cluster(const struct place *p, yyjson_val *v, struct kube_config
 	size_t n;
 
 	if (read_string(p, v, "server", &c->server) < 0 || read_path(p, v, "certificate-authority", &c->ca_file) < 0 ||
-	    read_base64(p, v, "certificate-authority-data", &c->ca) < 0 || read_string(p, v, "tls-server-name", &c->server_name) < 0 ||
-	    read_string(p, v, "proxy-url", &c->proxy) < 0 || read_flag(p, v, "insecure-skip-tls-verify", &c->insecure) < 0)
+	    read_base64(p, v, "certificate-authority-data", &c->ca) < 0 ||
+	    read_string(p, v, "tls-server-name", &c->server_name) < 0 || read_string(p, v, "proxy-url", &c->proxy) < 0 ||
+	    read_flag(p, v, "insecure-skip-tls-verify", &c->insecure) < 0)
 		return -1;
 	if (!c->server)
 		return fault(p, "server", "missing");
@@ -263,7 +266,8 @@ static int read_user(const struct place *p, yyjson_val *v, yyjson_val *cluster, 
 }
 
 /* The entry `name` of "clusters" and so on: in the first file that has it. The place is filled in with it. */
-static yyjson_val *find_entry(struct place *p, const struct source *sources, size_t n, const char *list_name, const char *kind, const char *name)
+static yyjson_val *find_entry(struct place *p, const struct source *sources, size_t n, const char *list_name, const char *kind,
+                              const char *name)
 {
 	size_t i, max;
 	yyjson_val *m;
@@ -295,7 +299,8 @@ static int no_context(const struct source *sources, size_t n, const char *name, 
 			if (yyjson_is_str(yyjson_obj_get(m, "name")))
 				buf_addf(&names, "%s%s", names.len ? ", " : "", yyjson_get_str(yyjson_obj_get(m, "name")));
 	if (name)
-		rc = err_set(err, ERR_USAGE, "%s: there is no context '%s' (there are: %s)", sources[0].path, name, names.len ? names.data : "none");
+		rc = err_set(err, ERR_USAGE, "%s: there is no context '%s' (there are: %s)", sources[0].path, name,
+		             names.len ? names.data : "none");
 	else
 		rc = err_set(err, ERR_USAGE, "%s: no current-context: choose one with --context (there are: %s)", sources[0].path,
 		             names.len ? names.data : "none");
@@ -464,9 +469,15 @@ static int load(struct kube_config *c, const struct kube_choice *choice, struct 
 	} else {
 		rc = load_account(c, dir, err);
 		if (rc == 0)
-			rc = err_set(err, ERR_USAGE, "no cluster is known: %s is not there, and this is no pod with a service account; give --kubeconfig FILE", list);
+			rc = err_set(
+			    err, ERR_USAGE,
+			    "no cluster is known: %s is not there, and this is no pod with a service account; give --kubeconfig FILE",
+			    list);
 		else if (rc > 0)
-			rc = choice->context ? err_set(err, ERR_USAGE, "--context '%s': there is no kubeconfig, only this pod's service account", choice->context) : 0;
+			rc = choice->context
+			         ? err_set(err, ERR_USAGE, "--context '%s': there is no kubeconfig, only this pod's service account",
+			                   choice->context)
+			         : 0;
 	}
 	for (size_t i = 0; i < n; i++)
 		free(paths[i]);

@@ -3,8 +3,9 @@
  *     --kubeconfig FILE  ->  $KUBECONFIG, a list with ':' (a name's first entry counts, files that are missing do not)
  *                        ->  ~/.kube/config  ->  the service account of the pod that this runs in
  *
- * A context names cluster, user and namespace. Paths in a file are relative to it. What cannot be done (auth-provider, removed from
- * Kubernetes in 1.26) is refused by name. Nothing is asked here: tokens are read and plugins run when a request needs them (kube.h).
+ * A context names cluster, user and namespace. Paths in a file are relative to it. What cannot be done (auth-provider, removed
+ * from Kubernetes in 1.26) is refused by name. Nothing is asked here: tokens are read and plugins run when a request needs them
+ * (kube.h).
  *
  * One thread. A struct kube_config is zero-initialised and released in any case. */
 #ifndef TOKENMILL_JOBS_KUBE_CONFIG_H
@@ -37,12 +38,12 @@ struct kube_plugin {
 };
 
 struct kube_config {
-	char *source;        /* for messages: "context 'lab' of /home/a/.kube/config" */
-	char *server;        /* "https://10.0.0.1:6443", without a slash at the end */
+	char *source; /* for messages: "context 'lab' of /home/a/.kube/config" */
+	char *server; /* "https://10.0.0.1:6443", without a slash at the end */
 	char *namespace_name;
 	char *ca_file;
 	struct kube_bytes ca; /* goes before ca_file */
-	char *server_name;   /* in the server's certificate, where it is not the host's */
+	char *server_name;    /* in the server's certificate, where it is not the host's */
 	char *proxy;
 	int insecure;
 	char *cert_file, *key_file;
@@ -57,10 +58,10 @@ struct kube_config {
 };
 
 struct kube_choice {
-	const char *kubeconfig; /* NULL: KUBECONFIG and so on */
-	const char *context;    /* NULL: current-context */
+	const char *kubeconfig;     /* NULL: KUBECONFIG and so on */
+	const char *context;        /* NULL: current-context */
 	const char *namespace_name; /* NULL: the context's, else "default" */
-	const char *account_dir; /* NULL: KUBE_ACCOUNT_DIR */
+	const char *account_dir;    /* NULL: KUBE_ACCOUNT_DIR */
 };
 
 /* ERR_USAGE: nothing is there, or what is there cannot be used; the message names file and member. */
@@ -72,7 +73,8 @@ struct kube_text {
 	size_t n;
 };
 /* The part of it without files and environment. context NULL: the first current-context. */
-int kube_config_read(struct kube_config *c, const struct kube_text *files, size_t n_files, const char *context, struct err *err);
+int kube_config_read(struct kube_config *c, const struct kube_text *files, size_t n_files, const char *context,
+                     struct err *err);
 void kube_config_release(struct kube_config *c);
 
 #endif

@@ -1,5 +1,6 @@
 /* kube_error.c: what an API server says when it refuses, in one line. It sends a Status object
- * (https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/); what stands before it (a proxy, a load balancer) sends anything. */
+ * (https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/); what stands before it (a proxy, a load
+ * balancer) sends anything. */
 #include <ctype.h>
 #include <string.h>
 
@@ -13,9 +14,9 @@ static const struct {
 	const char *reason; /* NULL: any of that status */
 	enum kube_why why;
 } kinds[] = {
-    {400, NULL, KUBE_INVALID},          {401, NULL, KUBE_UNAUTHORIZED}, {403, NULL, KUBE_FORBIDDEN},
-    {404, NULL, KUBE_NOT_FOUND},        {409, "AlreadyExists", KUBE_EXISTS}, {409, NULL, KUBE_CONFLICT},
-    {410, NULL, KUBE_EXPIRED},          {422, NULL, KUBE_INVALID},
+    {400, NULL, KUBE_INVALID},   {401, NULL, KUBE_UNAUTHORIZED},      {403, NULL, KUBE_FORBIDDEN},
+    {404, NULL, KUBE_NOT_FOUND}, {409, "AlreadyExists", KUBE_EXISTS}, {409, NULL, KUBE_CONFLICT},
+    {410, NULL, KUBE_EXPIRED},   {422, NULL, KUBE_INVALID},
 };
 
 enum kube_why kube_why_of(int status, const char *reason)

@@ -33,7 +33,8 @@ int64_t kube_time(const char *text)
 		p += 1 + strspn(p + 1, "0123456789");
 	if (strcmp(p, "Z") == 0 || strcmp(p, "z") == 0)
 		return t;
-	if ((*p != '+' && *p != '-') || sscanf(p + 1, "%2d:%2d%n", &hours, &minutes, &n) != 2 || p[1 + n] || hours < 0 || minutes < 0)
+	if ((*p != '+' && *p != '-') || sscanf(p + 1, "%2d:%2d%n", &hours, &minutes, &n) != 2 || p[1 + n] || hours < 0 ||
+	    minutes < 0)
 		return -1;
 	return t - (*p == '-' ? -1 : 1) * (hours * 3600 + minutes * 60);
 }
@@ -172,8 +173,8 @@ static int run(const struct kube_plugin *x, struct buf *out, struct err *err)
 
 	if (x->must_ask && !asks)
 		return err_set(err, ERR_USAGE, "wants to ask somebody, and standard input is no terminal");
-	buf_addf(&info, "KUBERNETES_EXEC_INFO={\"kind\":\"ExecCredential\",\"apiVersion\":\"%s\",\"spec\":{\"interactive\":%s", x->api_version,
-	         asks ? "true" : "false");
+	buf_addf(&info, "KUBERNETES_EXEC_INFO={\"kind\":\"ExecCredential\",\"apiVersion\":\"%s\",\"spec\":{\"interactive\":%s",
+	         x->api_version, asks ? "true" : "false");
 	if (x->cluster)
 		buf_addf(&info, ",\"cluster\":%s", x->cluster);
 	buf_adds(&info, "}}");

@@ -1,6 +1,6 @@
-/* kube_plugin.h: credentials from a program (aws, gke-gcloud-auth-plugin, kubelogin, ...), as client-go asks for them: the request in
- * KUBERNETES_EXEC_INFO, the answer, an ExecCredential, on its standard output. Its standard error is ours, so that it can say what is wrong; its
- * standard input too, where it may ask and somebody is there. */
+/* kube_plugin.h: credentials from a program (aws, gke-gcloud-auth-plugin, kubelogin, ...), as client-go asks for them: the
+ * request in KUBERNETES_EXEC_INFO, the answer, an ExecCredential, on its standard output. Its standard error is ours, so that
+ * it can say what is wrong; its standard input too, where it may ask and somebody is there. */
 #ifndef TOKENMILL_JOBS_KUBE_PLUGIN_H
 #define TOKENMILL_JOBS_KUBE_PLUGIN_H
 

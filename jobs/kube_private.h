@@ -1,4 +1,5 @@
-/* kube_private.h: between kube.c (one request, tried again; credentials), kube_error.c (what a refusal says) and kube_stream.c (lists, watches, logs). */
+/* kube_private.h: between kube.c (one request, tried again; credentials), kube_error.c (what a refusal says) and kube_stream.c
+ * (lists, watches, logs). */
 #ifndef TOKENMILL_JOBS_KUBE_PRIVATE_H
 #define TOKENMILL_JOBS_KUBE_PRIVATE_H
 
@@ -33,6 +34,7 @@ void kube_status_line(struct buf *out, yyjson_val *status);
 void kube_set_why(struct kube *k, enum kube_why why);
 /* Append "&name=" and the value, percent-encoded; without '&' when it is the first. */
 void kube_add_query(struct buf *query, const char *name, const char *value);
-void kube_pause(struct kube *k, int n_tries); /* back off: 0.2 s doubled each time up to 8 s, and by chance up to half of it less */
+void kube_pause(struct kube *k,
+                int n_tries); /* back off: 0.2 s doubled each time up to 8 s, and by chance up to half of it less */
 
 #endif

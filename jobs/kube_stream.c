@@ -1,7 +1,7 @@
 /* kube_stream.c: lists page by page, watches, logs.
  *
- *     list (resourceVersion) --> watch from there --> ... connection ends: watch from the last version seen (objects and bookmarks)
- *            ^                        |
+ *     list (resourceVersion) --> watch from there --> ... connection ends: watch from the last version seen (objects and
+ * bookmarks) ^                        |
  *            '---- 410 Gone ----------'
  */
 #include <stdio.h>
@@ -33,7 +33,8 @@ static void pages_release(struct pages *p)
 }
 
 /* 1: there is another page (*next), 0: it was the last, -1. */
-static int read_page(struct kube *k, const struct kube_ref *ref, const struct kube_selection *sel, struct buf *next, struct pages *pages, struct err *err)
+static int read_page(struct kube *k, const struct kube_ref *ref, const struct kube_selection *sel, struct buf *next,
+                     struct pages *pages, struct err *err)
 {
 	struct buf query = {0};
 	struct http_reply reply = {0};
@@ -68,8 +69,8 @@ static int read_page(struct kube *k, const struct kube_ref *ref, const struct ku
 	return rc;
 }
 
-int kube_list(struct kube *k, const struct kube_ref *ref, const struct kube_selection *sel, kube_item_fn fn, void *arg, struct buf *resource_version,
-              struct err *err)
+int kube_list(struct kube *k, const struct kube_ref *ref, const struct kube_selection *sel, kube_item_fn fn, void *arg,
+              struct buf *resource_version, struct err *err)
 {
 	struct pages pages = {0};
 	struct buf next = {0};
@@ -113,10 +114,10 @@ struct watch {
 	struct buf line;
 	struct buf version;
 	struct err *err;
-	int result; /* what fn said */
-	int is_expired; /* an error came: 410 mostly; whatever it is, a new list helps or tells */
+	int result;         /* what fn said */
+	int is_expired;     /* an error came: 410 mostly; whatever it is, a new list helps or tells */
 	struct buf trouble; /* what it said */
-	int is_broken; /* what came is no event; err says it */
+	int is_broken;      /* what came is no event; err says it */
 	int n_events;
 };
 
@@ -188,12 +189,14 @@ static int on_watch_bytes(void *arg, const struct http_reply *reply, const void 
 }
 
 /* One connection, up to seconds long. 0: it ended; 1: fn stopped it; 2: list again; -1. */
-static int watch_once(struct watch *w, const struct kube_ref *ref, const struct kube_selection *sel, int seconds, struct err *err)
+static int watch_once(struct watch *w, const struct kube_ref *ref, const struct kube_selection *sel, int seconds,
+                      struct err *err)
 {
 	struct buf query = {0};
 	struct http_reply reply = {0};
 	struct err lost = {0};
-	struct kube_call call = {.method = "GET", .verb = "watch", .ref = ref, .sink = on_watch_bytes, .arg = w, .stall_s = seconds + WATCH_STALL_S};
+	struct kube_call call = {
+	    .method = "GET", .verb = "watch", .ref = ref, .sink = on_watch_bytes, .arg = w, .stall_s = seconds + WATCH_STALL_S};
 	char number[24];
 	int rc;
 
@@ -245,8 +248,8 @@ static int list_again(struct watch *w, const struct kube_ref *ref, const struct 
 	return w->result != 0;
 }
 
-int kube_follow(struct kube *k, const struct kube_ref *ref, const struct kube_selection *sel, int period_s, kube_event_fn fn, void *arg,
-                struct err *err)
+int kube_follow(struct kube *k, const struct kube_ref *ref, const struct kube_selection *sel, int period_s, kube_event_fn fn,
+                void *arg, struct err *err)
 {
 	struct watch w = {.k = k, .fn = fn, .arg = arg};
 	int rc = list_again(&w, ref, sel, err), n_empty = 0;
@@ -296,7 +299,8 @@ static int on_log_bytes(void *arg, const struct http_reply *reply, const void *p
 	return l->result = l->fn(l->arg, p, n);
 }
 
-int kube_log(struct kube *k, const char *space, const char *pod, const struct kube_log_options *o, kube_bytes_fn fn, void *arg, struct err *err)
+int kube_log(struct kube *k, const char *space, const char *pod, const struct kube_log_options *o, kube_bytes_fn fn, void *arg,
+             struct err *err)
 {
 	struct kube_ref ref = {"v1", "pods", space, pod, "log"};
 	struct log_reader l = {.fn = fn, .arg = arg};

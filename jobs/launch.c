@@ -149,11 +149,14 @@ static int check_name(const char *name, int64_t workers, struct err *err)
 	room--;
 	for (int64_t i = (workers - 1) / 10; i > 0; i /= 10)
 		room--;
-	if (!n || !isalnum((unsigned char)name[0]) || !isalnum((unsigned char)name[n - 1]) || strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-") != n ||
-	    isdigit((unsigned char)name[0]))
-		return err_set(err, ERR_USAGE, "--name: '%s' must be of small letters, digits and '-', begin with a letter and end with a letter or digit", name);
+	if (!n || !isalnum((unsigned char)name[0]) || !isalnum((unsigned char)name[n - 1]) ||
+	    strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-") != n || isdigit((unsigned char)name[0]))
+		return err_set(
+		    err, ERR_USAGE,
+		    "--name: '%s' must be of small letters, digits and '-', begin with a letter and end with a letter or digit", name);
 	if (n > room)
-		return err_set(err, ERR_USAGE, "--name: '%s' has %zu characters; with %lld workers there is room for %zu", name, n, (long long)workers, room);
+		return err_set(err, ERR_USAGE, "--name: '%s' has %zu characters; with %lld workers there is room for %zu", name, n,
+		               (long long)workers, room);
 	return 0;
 }
 
@@ -183,9 +186,11 @@ static int check_numbers(const struct launch_spec *s, struct err *err)
 	if (s->workers < 1 || s->workers > LAUNCH_MAX_WORKERS)
 		return err_set(err, ERR_USAGE, "--workers must be from 1 to %d", (int)LAUNCH_MAX_WORKERS);
 	if (s->max_failed > s->workers)
-		return err_set(err, ERR_USAGE, "--max-failed %lld is more than there are workers (%lld)", (long long)s->max_failed, (long long)s->workers);
+		return err_set(err, ERR_USAGE, "--max-failed %lld is more than there are workers (%lld)", (long long)s->max_failed,
+		               (long long)s->workers);
 	if (s->min_workers > s->workers)
-		return err_set(err, ERR_USAGE, "--min-workers %lld is more than --workers %lld", (long long)s->min_workers, (long long)s->workers);
+		return err_set(err, ERR_USAGE, "--min-workers %lld is more than --workers %lld", (long long)s->min_workers,
+		               (long long)s->workers);
 	if (s->min_workers && !s->queue)
 		return err_set(err, ERR_USAGE, "--min-workers is for Kueue: give --queue as well");
 	return 0;

@@ -1,5 +1,5 @@
-/* launch_manifest.c: the Job. What is the same in all of them stands in the skeleton below, as one would write it by hand; the rest is put into its
- * places. */
+/* launch_manifest.c: the Job. What is the same in all of them stands in the skeleton below, as one would write it by hand; the
+ * rest is put into its places. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,9 +8,9 @@
 #include "jobs/json_edit.h"
 #include "jobs/launch_private.h"
 
-/* A pod of a namespace in which Pod Security "restricted" is enforced. The termination message is the worker's summary; without one the end of its log.
- * 10001 is the user of the image; fsGroup lets it write on volumes whose driver knows groups. Service links would put a variable for every service
- * of the namespace into the environment. */
+/* A pod of a namespace in which Pod Security "restricted" is enforced. The termination message is the worker's summary; without
+ * one the end of its log. 10001 is the user of the image; fsGroup lets it write on volumes whose driver knows groups. Service
+ * links would put a variable for every service of the namespace into the environment. */
 static const char skeleton[] =
     "{\"apiVersion\":\"batch/v1\",\"kind\":\"Job\","
     " \"metadata\":{\"labels\":{},\"annotations\":{}},"
@@ -31,7 +31,9 @@ static const char skeleton[] =
     "     \"command\":[\"tokenmill\"],"
     "     \"args\":[\"run\"],"
     "     \"env\":["
-    "      {\"name\":\"TOKENMILL_JOB_UID\",\"valueFrom\":{\"fieldRef\":{\"fieldPath\":\"metadata.labels['batch.kubernetes.io/controller-uid']\"}}},"
+    "      "
+    "{\"name\":\"TOKENMILL_JOB_UID\",\"valueFrom\":{\"fieldRef\":{\"fieldPath\":\"metadata.labels['batch.kubernetes.io/"
+    "controller-uid']\"}}},"
     "      {\"name\":\"TOKENMILL_POD_UID\",\"valueFrom\":{\"fieldRef\":{\"fieldPath\":\"metadata.uid\"}}},"
     "      {\"name\":\"TOKENMILL_TERMINATION_LOG\",\"value\":\"/dev/termination-log\"},"
     "      {\"name\":\"TOKENMILL_CACHE\",\"value\":\"/tmp/cache\"},"
@@ -127,8 +129,8 @@ static void add_exit_codes(struct manifest *m, yyjson_mut_val *rules, enum err_p
 			yyjson_mut_arr_add_int(m->doc, values, code);
 }
 
-/* Rules are tried in order, the first that fits counts; without one a failure counts against the index. A pod that is evicted, preempted or drained
- * gets the condition DisruptionTarget, whatever its exit status. */
+/* Rules are tried in order, the first that fits counts; without one a failure counts against the index. A pod that is evicted,
+ * preempted or drained gets the condition DisruptionTarget, whatever its exit status. */
 static void add_failure_policy(struct manifest *m)
 {
 	yyjson_mut_val *rules = at(m->job, "/podFailurePolicy/rules"), *rule = yyjson_mut_arr_add_obj(m->doc, rules), *condition;
@@ -143,7 +145,8 @@ static void add_failure_policy(struct manifest *m)
 
 static int fill_metadata(struct manifest *m)
 {
-	yyjson_mut_val *meta = at(m->root, "/metadata"), *labels = yyjson_mut_obj_get(meta, "labels"), *notes = yyjson_mut_obj_get(meta, "annotations");
+	yyjson_mut_val *meta = at(m->root, "/metadata"), *labels = yyjson_mut_obj_get(meta, "labels"),
+	               *notes = yyjson_mut_obj_get(meta, "annotations");
 	yyjson_mut_val *pod_labels = at(m->template, "/metadata/labels"), *pod_notes = at(m->template, "/metadata/annotations");
 	char *model = launch_model_name(m->s->model ? m->s->model : ""), *label = launch_label(model);
 	struct buf note = {0}, min = {0};
@@ -268,7 +271,8 @@ static int fill_volumes(struct manifest *m)
 	return 0;
 }
 
-/* Of memory as much is requested as may be used, so that no worker is killed for what others take; of processors more may be used than requested. */
+/* Of memory as much is requested as may be used, so that no worker is killed for what others take; of processors more may be
+ * used than requested. */
 static void fill_resources(struct manifest *m)
 {
 	const struct launch_spec *s = m->s;
@@ -320,7 +324,8 @@ static int fill_environment(struct manifest *m)
 		if (!equals || equals == s->env.items[i])
 			return err_set(m->err, ERR_USAGE, "--env: '%s' is not NAME=VALUE", s->env.items[i]);
 		e = yyjson_mut_arr_add_obj(m->doc, env);
-		yyjson_mut_obj_put(e, yyjson_mut_strcpy(m->doc, "name"), yyjson_mut_strncpy(m->doc, s->env.items[i], (size_t)(equals - s->env.items[i])));
+		yyjson_mut_obj_put(e, yyjson_mut_strcpy(m->doc, "name"),
+		                   yyjson_mut_strncpy(m->doc, s->env.items[i], (size_t)(equals - s->env.items[i])));
 		put(m, e, "value", equals + 1);
 	}
 	for (size_t i = 0; i < s->secrets.n; i++) {
@@ -334,8 +339,10 @@ static int fill_environment(struct manifest *m)
 static void add_toleration(struct manifest *m, const char *text)
 {
 	yyjson_mut_val *t = yyjson_mut_arr_add_obj(m->doc, list_in(m, m->pod, "tolerations"));
-	const char *colon = strrchr(text, ':'), *end = colon ? colon : text + strlen(text), *equals = memchr(text, '=', (size_t)(end - text));
-	char *key = xmemdup(text, (size_t)((equals ? equals : end) - text)), *value = equals ? xmemdup(equals + 1, (size_t)(end - equals - 1)) : NULL;
+	const char *colon = strrchr(text, ':'), *end = colon ? colon : text + strlen(text),
+	           *equals = memchr(text, '=', (size_t)(end - text));
+	char *key = xmemdup(text, (size_t)((equals ? equals : end) - text)),
+	     *value = equals ? xmemdup(equals + 1, (size_t)(end - equals - 1)) : NULL;
 
 	put(m, t, "key", key);
 	put(m, t, "operator", value ? "Equal" : "Exists");
@@ -459,8 +466,7 @@ static int check(struct manifest *m)
 		return err_set(m->err, ERR_USAGE, "the Job's name, and its label " LAUNCH_JOB_LABEL ", are given by --name alone");
 	if (!yyjson_mut_equals_str(at(m->root, "/spec/template/spec/restartPolicy"), "Never"))
 		return err_set(m->err, ERR_USAGE, "spec.template.spec.restartPolicy must be Never: the failure policy needs it");
-	yyjson_mut_arr_foreach (list, i, max, v)
-		found |= yyjson_mut_equals_str(yyjson_mut_obj_get(v, "name"), LAUNCH_CONTAINER);
+	yyjson_mut_arr_foreach(list, i, max, v) found |= yyjson_mut_equals_str(yyjson_mut_obj_get(v, "name"), LAUNCH_CONTAINER);
 	if (!found)
 		return err_set(m->err, ERR_USAGE, "the pod has no container '" LAUNCH_CONTAINER "' any more");
 	return 0;

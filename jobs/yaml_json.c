@@ -1,5 +1,5 @@
-/* yaml_json.c: libyaml's events into yyjson values. A value is built when its last event has come, so an alias can only name a value that is
- * complete: no value can contain itself. */
+/* yaml_json.c: libyaml's events into yyjson values. A value is built when its last event has come, so an alias can only name a
+ * value that is complete: no value can contain itself. */
 #include "jobs/yaml_json.h"
 
 #include <ctype.h>
@@ -42,7 +42,8 @@ static int next_event(struct reader *r, yaml_event_t *e)
 	if (yaml_parser_parse(&r->parser, e))
 		return 0;
 	err_set(r->err, r->code, "%s:%d: %s%s%s", r->name, (int)r->parser.problem_mark.line + 1,
-	        r->parser.problem ? r->parser.problem : "cannot be read", r->parser.context ? " " : "", r->parser.context ? r->parser.context : "");
+	        r->parser.problem ? r->parser.problem : "cannot be read", r->parser.context ? " " : "",
+	        r->parser.context ? r->parser.context : "");
 	return -1;
 }
 
@@ -160,7 +161,8 @@ static yyjson_mut_val *scalar(struct reader *r, const yaml_event_t *e)
 	if (strlen(text) != n)
 		return yyjson_mut_strncpy(r->doc, text, n);
 	{
-		static const char *const infinite[] = {".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF", "-.inf", "-.Inf", "-.INF", ".nan", ".NaN", ".NAN", NULL};
+		static const char *const infinite[] = {".inf",  ".Inf",  ".INF", "+.inf", "+.Inf", "+.INF", "-.inf",
+		                                       "-.Inf", "-.INF", ".nan", ".NaN",  ".NAN",  NULL};
 
 		if (is_one_of(text, infinite)) {
 			fault(r, &e->start_mark, "JSON has no number ", text);
@@ -227,9 +229,8 @@ static void merge_one(struct reader *r, yyjson_mut_val *into, yyjson_mut_val *fr
 	size_t i, max;
 	yyjson_mut_val *k, *v;
 
-	yyjson_mut_obj_foreach (from, i, max, k, v)
-		if (!yyjson_mut_obj_getn(into, yyjson_mut_get_str(k), yyjson_mut_get_len(k)))
-			yyjson_mut_obj_add(into, yyjson_mut_val_mut_copy(r->doc, k), yyjson_mut_val_mut_copy(r->doc, v));
+	yyjson_mut_obj_foreach(from, i, max, k, v) if (!yyjson_mut_obj_getn(into, yyjson_mut_get_str(k), yyjson_mut_get_len(k)))
+	    yyjson_mut_obj_add(into, yyjson_mut_val_mut_copy(r->doc, k), yyjson_mut_val_mut_copy(r->doc, v));
 }
 
 static int merge(struct reader *r, const yaml_mark_t *at, yyjson_mut_val *into, yyjson_mut_val *from)
@@ -243,7 +244,8 @@ static int merge(struct reader *r, const yaml_mark_t *at, yyjson_mut_val *into, 
 	}
 	if (!yyjson_mut_is_arr(from))
 		return fault(r, at, "<< must have a mapping or a list of mappings", "");
-	yyjson_mut_arr_foreach (from, i, max, v) {
+	yyjson_mut_arr_foreach(from, i, max, v)
+	{
 		if (!yyjson_mut_is_obj(v))
 			return fault(r, at, "<< must have a mapping or a list of mappings", "");
 		merge_one(r, into, v);
@@ -273,7 +275,8 @@ static yyjson_mut_val *mapping(struct reader *r, int depth)
 			return NULL;
 		}
 		key = yyjson_mut_strncpy(r->doc, (const char *)k.data.scalar.value, k.data.scalar.length);
-		is_merge = k.data.scalar.style == YAML_PLAIN_SCALAR_STYLE && k.data.scalar.length == 2 && memcmp(k.data.scalar.value, "<<", 2) == 0;
+		is_merge = k.data.scalar.style == YAML_PLAIN_SCALAR_STYLE && k.data.scalar.length == 2 &&
+		           memcmp(k.data.scalar.value, "<<", 2) == 0;
 		rc = yyjson_mut_obj_getn(object, yyjson_mut_get_str(key), yyjson_mut_get_len(key)) || (is_merge && merged)
 		         ? fault(r, &k.start_mark, "given twice: ", yyjson_mut_get_str(key))
 		         : 0;

@@ -28,8 +28,9 @@ static const struct {
 	const char *name;
 	int is_final;
 } states[] = {
-    [CLUSTER_SUSPENDED] = {"Suspended", 0}, [CLUSTER_QUEUED] = {"Queued", 0}, [CLUSTER_PENDING] = {"Pending", 0},     [CLUSTER_RUNNING] = {"Running", 0},
-    [CLUSTER_COMPLETE] = {"Complete", 1},   [CLUSTER_FAILED] = {"Failed", 1}, [CLUSTER_CANCELLED] = {"Cancelled", 1}, [CLUSTER_DELETING] = {"Deleting", 0},
+    [CLUSTER_SUSPENDED] = {"Suspended", 0}, [CLUSTER_QUEUED] = {"Queued", 0},     [CLUSTER_PENDING] = {"Pending", 0},
+    [CLUSTER_RUNNING] = {"Running", 0},     [CLUSTER_COMPLETE] = {"Complete", 1}, [CLUSTER_FAILED] = {"Failed", 1},
+    [CLUSTER_CANCELLED] = {"Cancelled", 1}, [CLUSTER_DELETING] = {"Deleting", 0},
 };
 
 const char *cluster_state_name(enum cluster_state s)
@@ -136,17 +137,20 @@ int cluster_job_get(struct kube *k, const char *name, struct cluster_job *j, yyj
 			err_set(err, ERR_OTHER, "there is no job '%s' in namespace '%s'", name, kube_namespace(k));
 			if (kube_list(k, &all, &sel, add_name, &names, NULL, &ignored) == 0) {
 				err_clear(err);
-				err_set(err, ERR_OTHER, "there is no job '%s' in namespace '%s' (there are: %s)", name, kube_namespace(k), names.len ? names.data : "none");
+				err_set(err, ERR_OTHER, "there is no job '%s' in namespace '%s' (there are: %s)", name, kube_namespace(k),
+				        names.len ? names.data : "none");
 			}
 			buf_release(&names);
 		}
 		return -1;
 	}
 	cluster_job_read(j, yyjson_doc_get_root(*doc));
-	if (!yyjson_equals_str(yyjson_ptr_get(yyjson_doc_get_root(*doc), "/metadata/labels/app.kubernetes.io~1name"), "tokenmill")) {
+	if (!yyjson_equals_str(yyjson_ptr_get(yyjson_doc_get_root(*doc), "/metadata/labels/app.kubernetes.io~1name"),
+	                       "tokenmill")) {
 		yyjson_doc_free(*doc);
 		*doc = NULL;
-		return err_set(err, ERR_OTHER, "job '%s' in namespace '%s' is not one of tokenmill's (it lacks the label " LAUNCH_SELECTOR ")", name,
+		return err_set(err, ERR_OTHER,
+		               "job '%s' in namespace '%s' is not one of tokenmill's (it lacks the label " LAUNCH_SELECTOR ")", name,
 		               kube_namespace(k));
 	}
 	return 0;

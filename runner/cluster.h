@@ -1,7 +1,7 @@
 /* cluster.h: what the commands that talk to a cluster share: their options, the jobs there, what keeps a pod from running.
  *
- * What is seen of a job (struct cluster_job) is made from the Job's JSON alone; its pods and events add troubles: lines that say what is wrong and
- * what to do. One thread. */
+ * What is seen of a job (struct cluster_job) is made from the Job's JSON alone; its pods and events add troubles: lines that
+ * say what is wrong and what to do. One thread. */
 #ifndef TOKENMILL_RUNNER_CLUSTER_H
 #define TOKENMILL_RUNNER_CLUSTER_H
 
@@ -15,12 +15,21 @@ struct cluster_options {
 	const char *kubeconfig, *context, *space;
 };
 #define CLUSTER_OFFSET(type, member, field) (offsetof(type, member) + offsetof(struct cluster_options, field))
-#define CLUSTER_OPTIONS(type, member)                                                                                              \
-	{"namespace", 'n', OPTION_STRING, CLUSTER_OFFSET(type, member, space), "NAME", "namespace (default: the context's)", 0, 0, NULL}, \
-	    {"kube-context", 0, OPTION_STRING, CLUSTER_OFFSET(type, member, context), "NAME", "context of the kubeconfig", 0, 0, NULL},    \
-	{                                                                                                                              \
-		"kubeconfig", 0, OPTION_STRING, CLUSTER_OFFSET(type, member, kubeconfig), "FILE",                                          \
-		    "instead of $KUBECONFIG and ~/.kube/config", 0, 0, NULL                                                                \
+#define CLUSTER_OPTIONS(type, member)                                                                                          \
+	{"namespace", 'n', OPTION_STRING, CLUSTER_OFFSET(type, member, space), "NAME", "namespace (default: the context's)",       \
+	 0,           0,   NULL},                                                                                                  \
+	    {"kube-context",                                                                                                       \
+	     0,                                                                                                                    \
+	     OPTION_STRING,                                                                                                        \
+	     CLUSTER_OFFSET(type, member, context),                                                                                \
+	     "NAME",                                                                                                               \
+	     "context of the kubeconfig",                                                                                          \
+	     0,                                                                                                                    \
+	     0,                                                                                                                    \
+	     NULL},                                                                                                                \
+	{                                                                                                                          \
+		"kubeconfig", 0, OPTION_STRING, CLUSTER_OFFSET(type, member, kubeconfig), "FILE",                                      \
+		    "instead of $KUBECONFIG and ~/.kube/config", 0, 0, NULL                                                            \
 	}
 
 struct kube *cluster_open(const struct cluster_options *o, struct err *err);
@@ -53,11 +62,12 @@ struct cluster_job {
 };
 void cluster_job_read(struct cluster_job *j, yyjson_val *job);
 
-/* The Job of that name, made by tokenmill. *doc is the caller's, also when -1 it is NULL. A missing one is told with what there is. */
+/* The Job of that name, made by tokenmill. *doc is the caller's, also when -1 it is NULL. A missing one is told with what there
+ * is. */
 int cluster_job_get(struct kube *k, const char *name, struct cluster_job *j, yyjson_doc **doc, struct err *err);
 
-/* Lines, each ended by '\n', of what keeps this job's pods from running or made them end, no two alike; with the pods affected. n_pods: NULL or gets
- * their number. */
+/* Lines, each ended by '\n', of what keeps this job's pods from running or made them end, no two alike; with the pods affected.
+ * n_pods: NULL or gets their number. */
 int cluster_troubles(struct kube *k, const struct cluster_job *j, struct buf *out, size_t *n_pods, struct err *err);
 /* Of one pod: as above, appended to out with the pod's name before it; nothing when all is well. */
 void cluster_pod_trouble(yyjson_val *pod, struct buf *out);

@@ -1,5 +1,6 @@
-/* cluster_trouble.c: why pods do not run, or why they ended: from their status, and from events where no pod could be made at all. Each reason that
- * the kubelet, the scheduler or the job controller gives is shown as it is, with what one can do about it behind it. */
+/* cluster_trouble.c: why pods do not run, or why they ended: from their status, and from events where no pod could be made at
+ * all. Each reason that the kubelet, the scheduler or the job controller gives is shown as it is, with what one can do about it
+ * behind it. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +19,8 @@ static const struct {
     {"ImagePull", "check --image, and --image-pull-secret for a registry that asks who you are"},
     {"ErrImageNeverPull", "the image is not on the node: load it there, or use another --image-pull-policy"},
     {"CreateContainerConfigError", "a secret or config map that the pod names is missing"},
-    {"persistentvolumeclaim", "make the PersistentVolumeClaim, or name another one with --jobs-claim, --models-claim or --volume"},
+    {"persistentvolumeclaim",
+     "make the PersistentVolumeClaim, or name another one with --jobs-claim, --models-claim or --volume"},
     {"FailedMount", "the volume cannot be mounted on that node: see the storage driver"},
     {"FailedAttachVolume", "the volume cannot be attached to that node: see the storage driver"},
     {"Insufficient", "no node has room: ask for less (--cpu, --memory, --gpu), fewer workers, or more nodes"},
@@ -77,7 +79,8 @@ static void add_end(struct buf *out, const char *who, yyjson_val *terminated)
 	long long code = yyjson_get_sint(yyjson_obj_get(terminated, "exitCode"));
 	struct buf what = {0};
 
-	buf_addf(&what, "exit status %lld%s%s", code, strcmp(reason, "Error") == 0 ? "" : ", ", strcmp(reason, "Error") == 0 ? "" : reason);
+	buf_addf(&what, "exit status %lld%s%s", code, strcmp(reason, "Error") == 0 ? "" : ", ",
+	         strcmp(reason, "Error") == 0 ? "" : reason);
 	add_line(out, who, what.data, end ? end : message);
 	buf_release(&what);
 	yyjson_doc_free(doc);
@@ -215,7 +218,8 @@ int cluster_troubles(struct kube *k, const struct cluster_job *j, struct buf *ou
 	by_uid.labels = label.data;
 	rc = kube_list(k, &pods, &by_uid, on_pod, &t, NULL, err);
 	/* Events are kept for an hour and may be forbidden: only where the pods do not tell. */
-	if (rc == 0 && !cluster_state_is_final(j->state) && !t.n && (t.n_stuck || (int64_t)t.n_pods < j->n_workers - j->n_succeeded))
+	if (rc == 0 && !cluster_state_is_final(j->state) && !t.n &&
+	    (t.n_stuck || (int64_t)t.n_pods < j->n_workers - j->n_succeeded))
 		kube_list(k, &events, &warnings, on_warning, &t, NULL, &ignored);
 	if (n_pods)
 		*n_pods = t.n_pods;

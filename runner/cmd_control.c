@@ -54,7 +54,8 @@ static int suspend(struct control *c, struct err *err)
 		return -1;
 	if (patch(c, "{\"spec\":{\"suspend\":true}}", err) < 0)
 		return -1;
-	log_info("job %s is suspended: its pods drain, what they have finished is kept; tokenmill resume %s goes on", c->job.name, c->job.name);
+	log_info("job %s is suspended: its pods drain, what they have finished is kept; tokenmill resume %s goes on", c->job.name,
+	         c->job.name);
 	return 0;
 }
 
@@ -70,8 +71,8 @@ static int resume(struct control *c, struct err *err)
 	return 0;
 }
 
-/* A Job has no end that is not success or failure, so a deadline is set that is over: it gets the condition Failed, its pods drain, and its ttl runs.
- * One that is suspended has no pods, and its clock stands still: the annotation alone says it. */
+/* A Job has no end that is not success or failure, so a deadline is set that is over: it gets the condition Failed, its pods
+ * drain, and its ttl runs. One that is suspended has no pods, and its clock stands still: the annotation alone says it. */
 static int cancel(struct control *c, struct err *err)
 {
 	if (c->job.state == CLUSTER_CANCELLED) {
@@ -80,13 +81,15 @@ static int cancel(struct control *c, struct err *err)
 	}
 	if (refuse_final(c, "cancelled", err) < 0)
 		return -1;
-	if (patch(c, "{\"metadata\":{\"annotations\":{\"tokenmill.dev/cancelled\":\"true\"}},\"spec\":{\"activeDeadlineSeconds\":1}}", err) < 0)
+	if (patch(c,
+	          "{\"metadata\":{\"annotations\":{\"tokenmill.dev/cancelled\":\"true\"}},\"spec\":{\"activeDeadlineSeconds\":1}}",
+	          err) < 0)
 		return -1;
 	log_info("job %s is cancelled: its pods drain, what they have finished is kept", c->job.name);
 	return 0;
 }
 
-static int delete(struct control *c, struct err *err)
+static int delete (struct control *c, struct err *err)
 {
 	struct kube_ref ref = {"batch/v1", "jobs", NULL, c->job.name, NULL};
 	char *place = launch_submitted(c->job.annotation, "place");
@@ -148,7 +151,8 @@ static int run_scale(const void *options, char **args, int n_args, struct err *e
 	if (n_args != 2)
 		return err_set(err, ERR_USAGE, "give the name of a job and the number of workers");
 	if (*end || n < 1 || n > LAUNCH_MAX_WORKERS)
-		return err_set(err, ERR_USAGE, "'%s' is not a number of workers from 1 to %d (tokenmill suspend stops them all)", args[1], (int)LAUNCH_MAX_WORKERS);
+		return err_set(err, ERR_USAGE, "'%s' is not a number of workers from 1 to %d (tokenmill suspend stops them all)",
+		               args[1], (int)LAUNCH_MAX_WORKERS);
 	rc = open_job_named(&c, options, args[0], err);
 	if (rc == 0)
 		rc = refuse_final(&c, "scaled", err);
@@ -167,11 +171,14 @@ static int run_scale(const void *options, char **args, int n_args, struct err *e
 	return rc;
 }
 
-#define CONTROL(symbol, name, arguments, summary, details, run) \
-	const struct command symbol = {name, arguments, summary, details, control_options, sizeof(struct control_options), NULL, run}
-CONTROL(command_suspend, "suspend", "[options] JOB", "Stop a job's pods for now; what they have finished is kept.", NULL, run_suspend);
+#define CONTROL(symbol, name, arguments, summary, details, run)                                                                \
+	const struct command symbol = {name, arguments, summary, details, control_options, sizeof(struct control_options),         \
+	                               NULL, run}
+CONTROL(command_suspend, "suspend", "[options] JOB", "Stop a job's pods for now; what they have finished is kept.", NULL,
+        run_suspend);
 CONTROL(command_resume, "resume", "[options] JOB", "Start a suspended job again.", NULL, run_resume);
 CONTROL(command_cancel, "cancel", "[options] JOB", "End a job for good; what it has finished is kept.", NULL, run_cancel);
 CONTROL(command_scale, "scale", "[options] JOB N", "Give a job another number of workers while it runs.",
         "Which worker does what is settled in the job's place, so more or fewer may join at any time.", run_scale);
-CONTROL(command_delete, "delete", "[options] JOB", "Take a job and its pods off the cluster; its data stays.", NULL, run_delete);
+CONTROL(command_delete, "delete", "[options] JOB", "Take a job and its pods off the cluster; its data stays.", NULL,
+        run_delete);

@@ -18,8 +18,10 @@ struct fetch_options {
 };
 #define FETCH_FIELD(name) offsetof(struct fetch_options, name)
 static const struct option_spec fetch_options[] = {
-    {"output", 'o', OPTION_STRING, FETCH_FIELD(output), "DIR", "where results.jsonl, errors.jsonl and usage.json shall be", 0, 0, NULL},
-    {"jobs-dir", 0, OPTION_STRING, FETCH_FIELD(jobs_dir), "DIR", "where the jobs volume (/jobs in the pods) is mounted on this machine", 0, 0, NULL},
+    {"output", 'o', OPTION_STRING, FETCH_FIELD(output), "DIR", "where results.jsonl, errors.jsonl and usage.json shall be", 0,
+     0, NULL},
+    {"jobs-dir", 0, OPTION_STRING, FETCH_FIELD(jobs_dir), "DIR",
+     "where the jobs volume (/jobs in the pods) is mounted on this machine", 0, 0, NULL},
     CLUSTER_OPTIONS(struct fetch_options, cluster),
     {0},
 };
@@ -35,7 +37,9 @@ static char *place_here(const struct fetch_options *o, const char *place, struct
 	if (!o->jobs_dir) {
 		if (file_is_dir(place))
 			return xstrdup(place);
-		err_set(err, ERR_USAGE, "the results are in %s on the jobs volume: say with --jobs-dir where it is mounted here, or copy them with a pod that mounts it",
+		err_set(err, ERR_USAGE,
+		        "the results are in %s on the jobs volume: say with --jobs-dir where it is mounted here, or copy them with a "
+		        "pod that mounts it",
 		        place);
 		return NULL;
 	}

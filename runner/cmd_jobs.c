@@ -45,8 +45,10 @@ static void job_json(struct buf *b, const struct cluster_job *j, const char *tro
 	add_member(b, "message", j->message);
 	add_member(b, "model", j->model);
 	add_member(b, "place", place ? place : "");
-	buf_addf(b, ",\"workers\":%" PRId64 ",\"active\":%" PRId64 ",\"ready\":%" PRId64 ",\"succeeded\":%" PRId64 ",\"failed\":%" PRId64, j->n_workers,
-	         j->n_active, j->n_ready, j->n_succeeded, j->n_failed);
+	buf_addf(b,
+	         ",\"workers\":%" PRId64 ",\"active\":%" PRId64 ",\"ready\":%" PRId64 ",\"succeeded\":%" PRId64
+	         ",\"failed\":%" PRId64,
+	         j->n_workers, j->n_active, j->n_ready, j->n_succeeded, j->n_failed);
 	add_member(b, "completed_indexes", j->completed_indexes);
 	add_member(b, "failed_indexes", j->failed_indexes);
 	add_member(b, "created", j->created);
@@ -87,13 +89,13 @@ static int on_job(void *arg, yyjson_val *object)
 		return 0;
 	}
 	if (l->n++ == 0)
-		printf("%s%-40s %-10s %9s %6s %6s %6s  %s\n", l->o->all_namespaces ? "NAMESPACE            " : "", "NAME", "STATE", "WORKERS", "RUN", "DONE", "AGE",
-		       "MODEL");
+		printf("%s%-40s %-10s %9s %6s %6s %6s  %s\n", l->o->all_namespaces ? "NAMESPACE            " : "", "NAME", "STATE",
+		       "WORKERS", "RUN", "DONE", "AGE", "MODEL");
 	cluster_age(cluster_since(j.created), age);
 	if (l->o->all_namespaces)
 		printf("%-20s ", j.space);
-	printf("%-40s %-10s %9" PRId64 " %6" PRId64 " %6" PRId64 " %6s  %s\n", j.name, cluster_state_name(j.state), j.n_workers, j.n_ready, j.n_succeeded, age,
-	       j.model);
+	printf("%-40s %-10s %9" PRId64 " %6" PRId64 " %6" PRId64 " %6s  %s\n", j.name, cluster_state_name(j.state), j.n_workers,
+	       j.n_ready, j.n_succeeded, age, j.model);
 	return 0;
 }
 
@@ -114,7 +116,8 @@ static int run_jobs(const void *options, char **args, int n_args, struct err *er
 		return -1;
 	rc = kube_list(k, &ref, &sel, on_job, &l, NULL, err);
 	if (rc == 0 && l.n == 0 && o->format != 2)
-		printf("there are no jobs in %s%s\n", o->all_namespaces ? "any namespace" : "namespace ", o->all_namespaces ? "" : kube_namespace(k));
+		printf("there are no jobs in %s%s\n", o->all_namespaces ? "any namespace" : "namespace ",
+		       o->all_namespaces ? "" : kube_namespace(k));
 	buf_release(&l.line);
 	kube_close(k);
 	return rc;
@@ -130,7 +133,8 @@ static void print_next(const struct cluster_job *j, const char *place)
 		break;
 	case CLUSTER_FAILED:
 	case CLUSTER_CANCELLED:
-		printf("next      what is finished stays in %s; tokenmill delete %s, then the same submit goes on from there\n", place, j->name);
+		printf("next      what is finished stays in %s; tokenmill delete %s, then the same submit goes on from there\n", place,
+		       j->name);
 		break;
 	case CLUSTER_SUSPENDED:
 		printf("next      tokenmill resume %s\n", j->name);
@@ -154,8 +158,8 @@ static void print_status(const struct cluster_job *j, size_t n_pods, const char 
 		printf(", took %s", took);
 	}
 	printf("\nmodel     %s\nplace     %s\n", *j->model ? j->model : "-", place ? place : "-");
-	printf("workers   %" PRId64 ": %" PRId64 " run, %" PRId64 " done, %zu pods there, %" PRId64 " pods failed\n", j->n_workers, j->n_ready, j->n_succeeded, n_pods,
-	       j->n_failed);
+	printf("workers   %" PRId64 ": %" PRId64 " run, %" PRId64 " done, %zu pods there, %" PRId64 " pods failed\n", j->n_workers,
+	       j->n_ready, j->n_succeeded, n_pods, j->n_failed);
 	if (*j->completed_indexes)
 		printf("done      %s\n", j->completed_indexes);
 	if (*j->failed_indexes)
@@ -216,12 +220,7 @@ const struct command command_jobs = {
 };
 
 const struct command command_watch = {
-    "watch",
-    "[options] JOB",
-    "Follow a job on a cluster until it ends; exit status 0 when it is complete.",
-    NULL,
-    watch_options,
-    sizeof(struct jobs_options),
-    NULL,
-    run_watch,
+    "watch", "[options] JOB", "Follow a job on a cluster until it ends; exit status 0 when it is complete.",
+    NULL,    watch_options,   sizeof(struct jobs_options),
+    NULL,    run_watch,
 };

@@ -1,4 +1,5 @@
-/* cmd_logs.c: what the workers of a job print. One worker's lines as they are; of several each line has its worker's index before it. */
+/* cmd_logs.c: what the workers of a job print. One worker's lines as they are; of several each line has its worker's index
+ * before it. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,8 @@ struct logs_options {
 #define LOGS_FIELD(name) offsetof(struct logs_options, name)
 static const struct option_spec logs_options[] = {
     {"worker", 'w', OPTION_INT, LOGS_FIELD(worker), "I", "of this index only (its latest pod)", 0, LAUNCH_MAX_WORKERS, NULL},
-    {"follow", 'f', OPTION_FLAG, LOGS_FIELD(follow), NULL, "go on as it comes: of --worker, else of worker 0; and of the pods that replace it", 0, 0, NULL},
+    {"follow", 'f', OPTION_FLAG, LOGS_FIELD(follow), NULL,
+     "go on as it comes: of --worker, else of worker 0; and of the pods that replace it", 0, 0, NULL},
     {"tail", 0, OPTION_INT, LOGS_FIELD(tail), "N", "only the last N lines of each", 0, 1e9, NULL},
     CLUSTER_OPTIONS(struct logs_options, cluster),
     {0},
@@ -54,10 +56,11 @@ static int on_pod(void *arg, yyjson_val *pod)
 	struct pods *p = arg;
 
 	MEM_GROW(p->list, p->cap, p->n + 1);
-	p->list[p->n++] = (struct worker_pod){.name = xstrdup(text_at(pod, "/metadata/name")),
-	                                      .created = xstrdup(text_at(pod, "/metadata/creationTimestamp")),
-	                                      .phase = xstrdup(text_at(pod, "/status/phase")),
-	                                      .index = strtoll(text_at(pod, "/metadata/annotations/batch.kubernetes.io~1job-completion-index"), NULL, 10)};
+	p->list[p->n++] = (struct worker_pod){
+	    .name = xstrdup(text_at(pod, "/metadata/name")),
+	    .created = xstrdup(text_at(pod, "/metadata/creationTimestamp")),
+	    .phase = xstrdup(text_at(pod, "/status/phase")),
+	    .index = strtoll(text_at(pod, "/metadata/annotations/batch.kubernetes.io~1job-completion-index"), NULL, 10)};
 	return 0;
 }
 
@@ -150,8 +153,9 @@ static int print_all(struct kube *k, const struct logs_options *o, const struct 
 		}
 	}
 	if (rc == 0 && n_printed == 0)
-		rc = o->worker < 0 ? err_set(err, ERR_OTHER, "job '%s' has no pods (any more): tokenmill status %s says why", j->name, j->name)
-		                   : err_set(err, ERR_OTHER, "job '%s' has no pod of worker %" PRId64 " (any more)", j->name, o->worker);
+		rc = o->worker < 0
+		         ? err_set(err, ERR_OTHER, "job '%s' has no pods (any more): tokenmill status %s says why", j->name, j->name)
+		         : err_set(err, ERR_OTHER, "job '%s' has no pod of worker %" PRId64 " (any more)", j->name, o->worker);
 	pods_release(&p);
 	return rc < 0 ? -1 : 0;
 }
@@ -255,12 +259,6 @@ static int run_logs(const void *options, char **args, int n_args, struct err *er
 }
 
 const struct command command_logs = {
-    "logs",
-    "[options] JOB",
-    "Print what a job's workers say.",
-    NULL,
-    logs_options,
-    sizeof(struct logs_options),
-    init_logs,
-    run_logs,
+    "logs",    "[options] JOB", "Print what a job's workers say.", NULL, logs_options, sizeof(struct logs_options),
+    init_logs, run_logs,
 };

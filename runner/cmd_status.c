@@ -16,7 +16,8 @@ struct status_options {
 };
 static const struct option_spec status_options[] = {
     CLUSTER_OPTIONS(struct status_options, cluster),
-    {"format", 0, OPTION_CHOICE, offsetof(struct status_options, format), "table|json", "for the eye, or one JSON object", 0, 0, "table|json"},
+    {"format", 0, OPTION_CHOICE, offsetof(struct status_options, format), "table|json", "for the eye, or one JSON object", 0, 0,
+     "table|json"},
     {0},
 };
 
@@ -41,13 +42,17 @@ static int place_status(const char *place, int as_json, struct err *err)
 		runnable = job_n_rows(j) - job_n_folded_rows(j) - job_n_bad_rows(j);
 		if (as_json)
 			printf("{\"rows\":%" PRId64 ",\"bad_rows\":%" PRId64 ",\"folded_rows\":%" PRId64 ",\"done_rows\":%" PRId64
-			       ",\"merged\":%s,\"attempts\":%zu,\"not_ended\":%zu,\"output_tokens\":%" PRId64 ",\"recomputed_tokens\":%" PRId64 "}\n",
-			       job_n_rows(j), job_n_bad_rows(j), job_n_folded_rows(j), n_done, merged ? "true" : "false", n, n_running, output, recomputed);
+			       ",\"merged\":%s,\"attempts\":%zu,\"not_ended\":%zu,\"output_tokens\":%" PRId64
+			       ",\"recomputed_tokens\":%" PRId64 "}\n",
+			       job_n_rows(j), job_n_bad_rows(j), job_n_folded_rows(j), n_done, merged ? "true" : "false", n, n_running,
+			       output, recomputed);
 		else
-			printf("%s: %s; %" PRId64 " of %" PRId64 " rows that run are done (%" PRId64 " at fault, %" PRId64 " as another row)\n"
-			       "attempts: %zu, of which %zu have not told their end; %" PRId64 " output tokens so far, %" PRId64 " tokens computed again\n",
-			       place, merged ? "finished" : "not finished", n_done < runnable ? n_done : runnable, runnable, job_n_bad_rows(j),
-			       job_n_folded_rows(j), n, n_running, output, recomputed);
+			printf("%s: %s; %" PRId64 " of %" PRId64 " rows that run are done (%" PRId64 " at fault, %" PRId64
+			       " as another row)\n"
+			       "attempts: %zu, of which %zu have not told their end; %" PRId64 " output tokens so far, %" PRId64
+			       " tokens computed again\n",
+			       place, merged ? "finished" : "not finished", n_done < runnable ? n_done : runnable, runnable,
+			       job_n_bad_rows(j), job_n_folded_rows(j), n, n_running, output, recomputed);
 		rc = 0;
 	}
 	free(list);

@@ -21,26 +21,43 @@
 
 struct submit_options {
 	struct cluster_options cluster;
-	const char *model, *name, *job, *image, *image_pull_policy, *cpu, *memory, *shm, *gpu_resource, *jobs_claim, *models_claim, *queue, *priority_class,
-	    *node_type, *pod_template, *engine_memory;
+	const char *model, *name, *job, *image, *image_pull_policy, *cpu, *memory, *shm, *gpu_resource, *jobs_claim, *models_claim,
+	    *queue, *priority_class, *node_type, *pod_template, *engine_memory;
 	int64_t workers, n_gpus, min_workers, retries, max_failed, grace_s, ttl_s, metrics_port;
 	int local, on_volume, dry_run, wait, suspend;
 	struct option_list run, node_selectors, labels, annotations, env, tags, tolerations, volumes, secrets, pull_secrets, sets;
 };
 
 #define SUBMIT_FIELD(name) offsetof(struct submit_options, name)
-#define TEXT(option, field, value, help) {option, 0, OPTION_STRING, SUBMIT_FIELD(field), value, help, 0, 0, NULL}
-#define MANY(option, field, value, help) {option, 0, OPTION_LIST, SUBMIT_FIELD(field), value, help, 0, 0, NULL}
-#define NUMBER(option, field, min, max, help) {option, 0, OPTION_INT, SUBMIT_FIELD(field), "N", help, min, max, NULL}
-#define PASS(option, value, help) {option, 0, OPTION_PASS, SUBMIT_FIELD(run), value, help, 0, 0, NULL}
+#define TEXT(option, field, value, help)                                                                                       \
+	{                                                                                                                          \
+		option, 0, OPTION_STRING, SUBMIT_FIELD(field), value, help, 0, 0, NULL                                                 \
+	}
+#define MANY(option, field, value, help)                                                                                       \
+	{                                                                                                                          \
+		option, 0, OPTION_LIST, SUBMIT_FIELD(field), value, help, 0, 0, NULL                                                   \
+	}
+#define NUMBER(option, field, min, max, help)                                                                                  \
+	{                                                                                                                          \
+		option, 0, OPTION_INT, SUBMIT_FIELD(field), "N", help, min, max, NULL                                                  \
+	}
+#define PASS(option, value, help)                                                                                              \
+	{                                                                                                                          \
+		option, 0, OPTION_PASS, SUBMIT_FIELD(run), value, help, 0, 0, NULL                                                     \
+	}
 static const struct option_spec submit_options[] = {
-    {"model", 'm', OPTION_STRING, SUBMIT_FIELD(model), "PATH", "the model as the pods see it; a relative path is below /models", 0, 0, NULL},
-    {"workers", 'w', OPTION_INT, SUBMIT_FIELD(workers), "N", "how many pods (or processes) share the work (default 1)", 1, LAUNCH_MAX_WORKERS, NULL},
+    {"model", 'm', OPTION_STRING, SUBMIT_FIELD(model), "PATH", "the model as the pods see it; a relative path is below /models",
+     0, 0, NULL},
+    {"workers", 'w', OPTION_INT, SUBMIT_FIELD(workers), "N", "how many pods (or processes) share the work (default 1)", 1,
+     LAUNCH_MAX_WORKERS, NULL},
     TEXT("name", name, "NAME", "of the job (default: made from model and content)"),
     TEXT("job", job, "PLACE", "where the job lives: a path on the jobs volume, or s3://bucket/prefix (default /jobs/NAME)"),
-    {"on-volume", 0, OPTION_FLAG, SUBMIT_FIELD(on_volume), NULL, "IN are paths on the jobs volume; relative ones are below /jobs", 0, 0, NULL},
-    {"local", 0, OPTION_FLAG, SUBMIT_FIELD(local), NULL, "run the workers as processes on this machine, without a cluster", 0, 0, NULL},
-    {"dry-run", 0, OPTION_CHOICE, SUBMIT_FIELD(dry_run), "client|server", "print the manifest; server: have the cluster check it first", 0, 0, "client|server"},
+    {"on-volume", 0, OPTION_FLAG, SUBMIT_FIELD(on_volume), NULL,
+     "IN are paths on the jobs volume; relative ones are below /jobs", 0, 0, NULL},
+    {"local", 0, OPTION_FLAG, SUBMIT_FIELD(local), NULL, "run the workers as processes on this machine, without a cluster", 0,
+     0, NULL},
+    {"dry-run", 0, OPTION_CHOICE, SUBMIT_FIELD(dry_run), "client|server",
+     "print the manifest; server: have the cluster check it first", 0, 0, "client|server"},
     {"wait", 0, OPTION_FLAG, SUBMIT_FIELD(wait), NULL, "until the job has ended; its failure is ours", 0, 0, NULL},
     CLUSTER_OPTIONS(struct submit_options, cluster),
     TEXT("image", image, "IMAGE", "the workers' image (default tokenmill)"),
@@ -168,8 +185,10 @@ static int take_run_args(struct submit *x, struct err *err)
 	}
 	for (size_t i = 0; i < x->n_run_args; i++)
 		if (strncmp(x->run_args[i], "--deadline=", 11) == 0 && !strchr(x->run_args[i], 'T'))
-			return err_set(err, ERR_USAGE, "%s: give a point in time, such as 2026-01-31T18:00:00Z: every worker that is started later would count anew",
-			               x->run_args[i]);
+			return err_set(
+			    err, ERR_USAGE,
+			    "%s: give a point in time, such as 2026-01-31T18:00:00Z: every worker that is started later would count anew",
+			    x->run_args[i]);
 	return check_run_args(x, err);
 }
 
@@ -206,8 +225,10 @@ static int submit_here(struct submit *x, struct err *err)
 	}
 	if (o->workers > 1 && !o->engine_memory && !has_run_arg(x, "--engine=fake")) {
 		free(args);
-		return err_set(err, ERR_USAGE, "--local with %lld workers: give --engine-memory SIZE: each worker alone would take half of what is free",
-		               (long long)o->workers);
+		return err_set(
+		    err, ERR_USAGE,
+		    "--local with %lld workers: give --engine-memory SIZE: each worker alone would take half of what is free",
+		    (long long)o->workers);
 	}
 	args[n++] = (char *)"run";
 	args[n++] = (char *)"--job";
@@ -233,7 +254,8 @@ static int submit_here(struct submit *x, struct err *err)
 		return -1;
 	merged = is_merged_here(place, err);
 	if (merged == 0)
-		return err_set(err, ERR_OTHER, "%s: all workers ended, and the job is not finished; the same command again goes on", place);
+		return err_set(err, ERR_OTHER, "%s: all workers ended, and the job is not finished; the same command again goes on",
+		               place);
 	return merged < 0 ? -1 : 0;
 }
 
@@ -291,12 +313,14 @@ static int check_inputs(const struct submit *x, struct err *err)
 
 		if (strncmp(in, "s3://", 5) == 0)
 			return err_set(err, ERR_USAGE,
-			               "%s: workers read inputs from a volume only; plan the job into S3 from here (tokenmill plan --job s3://... FILE), then submit "
+			               "%s: workers read inputs from a volume only; plan the job into S3 from here (tokenmill plan --job "
+			               "s3://... FILE), then submit "
 			               "--job s3://... without IN",
 			               in);
 		if (!x->o->on_volume)
 			return err_set(err, ERR_USAGE,
-			               "%s: pods do not see files of this machine. If it is a path on the jobs volume, say --on-volume; else copy it there, or plan "
+			               "%s: pods do not see files of this machine. If it is a path on the jobs volume, say --on-volume; "
+			               "else copy it there, or plan "
 			               "the job into S3 from here (tokenmill plan --job s3://... %s) and submit --job s3://... without IN",
 			               in, in);
 	}
@@ -346,8 +370,9 @@ static int compare_with_there(struct submit *x, struct err *err)
 		return -1;
 	cluster_job_read(&j, yyjson_doc_get_root(doc));
 	if (launch_compare(&x->launch, *j.annotation ? j.annotation : NULL, &how))
-		rc = err_set(err, ERR_OTHER, "job '%s' is there already, with other content: %s; choose another --name, or tokenmill delete %s", x->launch.name,
-		             how.data, x->launch.name);
+		rc = err_set(err, ERR_OTHER,
+		             "job '%s' is there already, with other content: %s; choose another --name, or tokenmill delete %s",
+		             x->launch.name, how.data, x->launch.name);
 	else
 		log_info("job %s is there already, with the same content: %s", x->launch.name, cluster_state_name(j.state));
 	buf_release(&how);
@@ -360,8 +385,8 @@ static int create(struct submit *x, struct err *err)
 	struct kube_ref ref = {"batch/v1", "jobs", NULL, NULL, NULL};
 
 	if (kube_create(x->kube, &ref, x->launch.manifest, strlen(x->launch.manifest), KUBE_FOR_REAL, NULL, err) == 0) {
-		log_info("job %s is submitted to namespace '%s', %lld worker%s; its place is %s", x->launch.name, kube_namespace(x->kube),
-		         (long long)x->o->workers, x->o->workers == 1 ? "" : "s", x->launch.place);
+		log_info("job %s is submitted to namespace '%s', %lld worker%s; its place is %s", x->launch.name,
+		         kube_namespace(x->kube), (long long)x->o->workers, x->o->workers == 1 ? "" : "s", x->launch.place);
 		return 0;
 	}
 	if (kube_why(x->kube) != KUBE_EXISTS)
@@ -420,8 +445,10 @@ const struct command command_submit = {
     "submit",
     "--model PATH --workers N [options] IN...",
     "Run a job as pods of a Kubernetes Job, or with --local as processes here.",
-    "The job's name is printed on standard output. Submitting the same again under its name changes nothing; other content under a name\n"
-    "that is there is refused. `tokenmill status`, `logs`, `watch`, `scale`, `suspend`, `resume`, `cancel`, `delete` and `fetch` go on from there.",
+    "The job's name is printed on standard output. Submitting the same again under its name changes nothing; other content "
+    "under a name\n"
+    "that is there is refused. `tokenmill status`, `logs`, `watch`, `scale`, `suspend`, `resume`, `cancel`, `delete` and "
+    "`fetch` go on from there.",
     submit_options,
     sizeof(struct submit_options),
     init_options,

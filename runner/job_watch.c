@@ -30,8 +30,9 @@ static void tell(struct watched *w)
 	const struct cluster_job *j = &w->job;
 	char line[300];
 
-	snprintf(line, sizeof(line), "%s: %s, %lld of %lld workers run, %lld done, %lld failed pods", w->name, cluster_state_name(j->state),
-	         (long long)j->n_ready, (long long)j->n_workers, (long long)j->n_succeeded, (long long)j->n_failed);
+	snprintf(line, sizeof(line), "%s: %s, %lld of %lld workers run, %lld done, %lld failed pods", w->name,
+	         cluster_state_name(j->state), (long long)j->n_ready, (long long)j->n_workers, (long long)j->n_succeeded,
+	         (long long)j->n_failed);
 	if (strcmp(line, w->told) != 0)
 		log_info("%s", line);
 	memcpy(w->told, line, sizeof(line));
@@ -70,7 +71,8 @@ static int on_event(void *arg, enum kube_event event, yyjson_val *object)
 	case KUBE_DELETED:
 		return GONE;
 	case KUBE_IDLE:
-		if (w->is_there && !cluster_state_is_final(w->job.state))
+		/* With all pods at work there is nothing to ask for. */
+		if (w->is_there && !cluster_state_is_final(w->job.state) && w->job.n_ready + w->job.n_succeeded < w->job.n_workers)
 			tell_troubles(w);
 		return 0;
 	default:
@@ -116,7 +118,8 @@ int job_watch_wait(struct kube *k, const char *name, struct err *err)
 	if (rc == ENDED)
 		rc = judge(&w, err);
 	else if (rc == GONE)
-		rc = err_set(err, ERR_OTHER, w.was_there ? "job '%s' was deleted" : "there is no job '%s' in namespace '%s'", name, kube_namespace(k));
+		rc = err_set(err, ERR_OTHER, w.was_there ? "job '%s' was deleted" : "there is no job '%s' in namespace '%s'", name,
+		             kube_namespace(k));
 	yyjson_doc_free(w.doc);
 	buf_release(&field);
 	return rc < 0 ? -1 : 0;

@@ -1,4 +1,5 @@
-/* job_watch.h: follow a job on a cluster until it has ended, telling what changes: counts, and what keeps its pods from running. */
+/* job_watch.h: follow a job on a cluster until it has ended, telling what changes: counts, and what keeps its pods from
+ * running. */
 #ifndef TOKENMILL_RUNNER_JOB_WATCH_H
 #define TOKENMILL_RUNNER_JOB_WATCH_H
 

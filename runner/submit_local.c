@@ -128,7 +128,8 @@ static void on_end(struct supervisor *s, int i, int status)
 static int start_due(struct supervisor *s, struct err *err)
 {
 	for (int i = 0; i < s->l->n_workers && !s->is_stopping; i++)
-		if (!s->children[i].pid && s->children[i].start_at >= 0 && clock_seconds() >= s->children[i].start_at && start(s, i, err) < 0)
+		if (!s->children[i].pid && s->children[i].start_at >= 0 && clock_seconds() >= s->children[i].start_at &&
+		    start(s, i, err) < 0)
 			return -1;
 	return 0;
 }
@@ -173,10 +174,12 @@ int submit_local_run(const struct submit_local *l, struct err *err)
 	if (rc < 0)
 		return -1;
 	if (s.failed_with)
-		return err_set(err, s.failed_with, "worker %d failed the job (%s): what it said stands above", s.failed_worker, err_code_name(s.failed_with));
+		return err_set(err, s.failed_with, "worker %d failed the job (%s): what it said stands above", s.failed_worker,
+		               err_code_name(s.failed_with));
 	if (signals_received())
 		return signals_drained(err);
 	if (s.n_given_up)
-		return err_set(err, ERR_OTHER, "%d of %d workers were given up; the same command again goes on", s.n_given_up, l->n_workers);
+		return err_set(err, ERR_OTHER, "%d of %d workers were given up; the same command again goes on", s.n_given_up,
+		               l->n_workers);
 	return 0;
 }

@@ -1,5 +1,5 @@
-/* submit_local.h: the same job as processes on this machine, supervised as a Job supervises its pods: started again by the failure policy of
- * base/errors, no cluster needed.
+/* submit_local.h: the same job as processes on this machine, supervised as a Job supervises its pods: started again by the
+ * failure policy of base/errors, no cluster needed.
  *
  *     exit 0            the worker is done
  *     ERR_POD_IGNORE    (and SIGTERM)  started again after a while, not counted
@@ -20,7 +20,8 @@ struct submit_local {
 	int64_t retries;
 	double pause_s; /* before the first restart; doubled each time, up to 64 times as much */
 };
-/* 0: every worker is done. -1: ERR_DRAINED, or the code of the worker that failed the job, or ERR_OTHER when indexes were given up. */
+/* 0: every worker is done. -1: ERR_DRAINED, or the code of the worker that failed the job, or ERR_OTHER when indexes were given
+ * up. */
 int submit_local_run(const struct submit_local *l, struct err *err);
 
 #endif

@@ -60,7 +60,7 @@ def from_submit_to_fetched_results():
     print(f"   1,000 rows, two workers: submitted, Complete and told after {time.monotonic() - started:.1f} s")
     assert name == "sub-1\n" and "is complete" in log and "Warning" not in log, log
     check_results("sub-1", rows)
-    assert "there already, with the same content: Complete" in submit("sub-1", slow_rows(1000))[1][1]
+    assert "with the same content: Complete" in submit("sub-1", slow_rows(1000))[1][1]
     assert "workers 2, asked for is 3" in submit("sub-1", slow_rows(1000), workers=3, expect=1)[1][1]
     log = on("logs", "sub-1")[0]
     assert "0| " in log and "1| " in log and "rows ok" in log, log
@@ -114,10 +114,12 @@ def a_quota_is_told():
 
 @full
 def scaled_suspended_resumed():
-    rows, _ = submit("moves", slow_rows(6000))
+    rows, _ = submit("moves", slow_rows(12000), workers=3)
     cluster.running("moves")
-    on("scale", "moves", "3")
-    cluster.running("moves", 3)
+    on("scale", "moves", "4")
+    cluster.running("moves", 4)
+    on("scale", "moves", "1")  # also maxFailedIndexes follows
+    wait_until("one pod", 90, lambda: len([p for p in cluster.pods("moves") if p["status"]["phase"] == "Running"]) == 1)
     on("suspend", "moves")
     wait_until("no pods", 90, lambda: not cluster.pods("moves"))
     assert status("moves")["state"] == "Suspended" and not os.path.exists(f"{cluster.jobs}/moves/results.jsonl")

@@ -215,9 +215,7 @@ def lists_have_pages():
     text, _ = out("jobs")
     assert [line.split()[0] for line in text.splitlines()[1:]] == [f"job-{i}" for i in range(7)], text
     assert [json.loads(line)["name"] for line in out("jobs", "--format", "json", "-A")[0].splitlines()] == [f"job-{i}" for i in range(7)]
-    s.faults = [["GET", "jobs$", 0, 0]]
-    pages = len(s.asked("GET", "jobs$"))
-    assert pages == 8, pages
+    assert len(s.asked("GET", "jobs$")) == 8, "four pages of two for each list"
     s.close()
 
 

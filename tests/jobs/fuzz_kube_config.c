@@ -1,4 +1,5 @@
-/* A kubeconfig from anywhere: it is read or refused with a message; what is read has a server, and nothing in it breaks out of a header line. */
+/* A kubeconfig from anywhere: it is read or refused with a message; what is read has a server, and nothing in it breaks out of
+ * a header line. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

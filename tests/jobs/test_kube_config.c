@@ -29,7 +29,8 @@ static void check_yaml(const char *yaml, const char *json)
 TEST(yaml_scalars)
 {
 	check_yaml("[0644, 0o17, 0x1F, 0b101, 1_000, -7, +5, 08, 0]", "[420,15,31,5,1000,-7,5,8.0,0]");
-	check_yaml("[1.5, .5, 2., 1e3, -1.25e-2, 1.2.3, 1e, 0x, ., -, +]", "[1.5,0.5,2.0,1000.0,-0.0125,\"1.2.3\",\"1e\",\"0x\",\".\",\"-\",\"+\"]");
+	check_yaml("[1.5, .5, 2., 1e3, -1.25e-2, 1.2.3, 1e, 0x, ., -, +]",
+	           "[1.5,0.5,2.0,1000.0,-0.0125,\"1.2.3\",\"1e\",\"0x\",\".\",\"-\",\"+\"]");
 	check_yaml("[yes, Off, TRUE, ~, null, '', y, n]", "[true,false,true,null,null,\"\",\"y\",\"n\"]");
 	check_yaml("['5', \"true\", !!str 5, 2026-01-31, 4Gi, 100m]", "[\"5\",\"true\",\"5\",\"2026-01-31\",\"4Gi\",\"100m\"]");
 	check_yaml("[18446744073709551615, -9223372036854775808]", "[18446744073709551615,-9223372036854775808]");
@@ -43,7 +44,8 @@ TEST(yaml_scalars)
 TEST(yaml_aliases)
 {
 	check_yaml("a: &x {k: 1}\nb: *x\nc:\n  <<: *x\n  j: 2\n", "{\"a\":{\"k\":1},\"b\":{\"k\":1},\"c\":{\"j\":2,\"k\":1}}");
-	check_yaml("a: &x {k: 1}\nb: &y {k: 2, l: 3}\nc:\n  <<: [*x, *y]\n", "{\"a\":{\"k\":1},\"b\":{\"k\":2,\"l\":3},\"c\":{\"k\":1,\"l\":3}}");
+	check_yaml("a: &x {k: 1}\nb: &y {k: 2, l: 3}\nc:\n  <<: [*x, *y]\n",
+	           "{\"a\":{\"k\":1},\"b\":{\"k\":2,\"l\":3},\"c\":{\"k\":1,\"l\":3}}");
 	check_yaml("a: &x {k: 1}\nc:\n  k: 9\n  <<: *x\n", "{\"a\":{\"k\":1},\"c\":{\"k\":9}}");
 	check_yaml("a: &x [*x]\n", "t:1: no complete value has the anchor x");
 	check_yaml("a: *nobody\n", "t:1: no complete value has the anchor nobody");
@@ -86,20 +88,22 @@ static int read_all(struct kube_config *c, const char *context, struct err *err,
 	return kube_config_read(c, files, b ? 2 : 1, context, err);
 }
 
-static const char basic[] = "apiVersion: v1\n"
-                            "kind: Config\n"
-                            "current-context: lab\n"
-                            "clusters:\n"
-                            "- name: c\n"
-                            "  cluster: {server: 'https://h:6443/', certificate-authority: pki/ca.crt, tls-server-name: kubernetes, proxy-url: 'socks5://p:1'}\n"
-                            "- {name: open, cluster: {server: 'http://h', insecure-skip-tls-verify: true}}\n"
-                            "users:\n"
-                            "- name: u\n"
-                            "  user: {client-certificate: /abs/a.crt, client-key-data: 'S0VZ', act-as: jane, act-as-groups: [dev]}\n"
-                            "- {name: t, user: {token: abc, tokenFile: tok}}\n"
-                            "contexts:\n"
-                            "- {name: lab, context: {cluster: c, user: u, namespace: team}}\n"
-                            "- {name: other, context: {cluster: open, user: t}}\n";
+static const char basic[] =
+    "apiVersion: v1\n"
+    "kind: Config\n"
+    "current-context: lab\n"
+    "clusters:\n"
+    "- name: c\n"
+    "  cluster: {server: 'https://h:6443/', certificate-authority: pki/ca.crt, tls-server-name: kubernetes, proxy-url: "
+    "'socks5://p:1'}\n"
+    "- {name: open, cluster: {server: 'http://h', insecure-skip-tls-verify: true}}\n"
+    "users:\n"
+    "- name: u\n"
+    "  user: {client-certificate: /abs/a.crt, client-key-data: 'S0VZ', act-as: jane, act-as-groups: [dev]}\n"
+    "- {name: t, user: {token: abc, tokenFile: tok}}\n"
+    "contexts:\n"
+    "- {name: lab, context: {cluster: c, user: u, namespace: team}}\n"
+    "- {name: other, context: {cluster: open, user: t}}\n";
 
 TEST(config_files)
 {
@@ -128,9 +132,11 @@ TEST(config_files)
 
 TEST(config_lists)
 {
-	static const char more[] = "current-context: far\n"
-	                           "clusters: [{name: c, cluster: {server: 'https://not-this'}}, {name: d, cluster: {server: 'https://d', certificate-authority: ca}}]\n"
-	                           "contexts: [{name: far, context: {cluster: d, user: u}}, {name: mixed, context: {cluster: c, user: t}}]\n";
+	static const char more[] =
+	    "current-context: far\n"
+	    "clusters: [{name: c, cluster: {server: 'https://not-this'}}, {name: d, cluster: {server: 'https://d', "
+	    "certificate-authority: ca}}]\n"
+	    "contexts: [{name: far, context: {cluster: d, user: u}}, {name: mixed, context: {cluster: c, user: t}}]\n";
 	struct kube_config c = {0};
 	struct err err = {0};
 
@@ -145,7 +151,9 @@ TEST(config_lists)
 	kube_config_release(&c);
 }
 
-#define ONE(user) "current-context: x\ncontexts: [{name: x, context: {cluster: c, user: u}}]\nclusters: [{name: c, cluster: {server: 'https://h'}}]\nusers: [{name: u, user: " user "}]\n"
+#define ONE(user)                                                                                                              \
+	"current-context: x\ncontexts: [{name: x, context: {cluster: c, user: u}}]\nclusters: [{name: c, cluster: {server: "       \
+	"'https://h'}}]\nusers: [{name: u, user: " user "}]\n"
 
 TEST(config_faults)
 {
@@ -157,15 +165,19 @@ TEST(config_faults)
 	    {"5", NULL, "/home/u/.kube/config: is not a kubeconfig: must be a mapping"},
 	    {ONE("{token: 5}"), NULL, "/home/u/.kube/config: user 'u': token: must be a string"},
 	    {ONE("{token: \"a\\nX-Evil: 1\"}"), NULL, "/home/u/.kube/config: user 'u': token: has a line break or NUL in it"},
-	    {ONE("{client-certificate-data: '%%%', client-key: k}"), NULL, "/home/u/.kube/config: user 'u': client-certificate-data: is not base64"},
+	    {ONE("{client-certificate-data: '%%%', client-key: k}"), NULL,
+	     "/home/u/.kube/config: user 'u': client-certificate-data: is not base64"},
 	    {ONE("{client-certificate: c}"), NULL, "/home/u/.kube/config: user 'u': client-key: missing"},
-	    {ONE("{auth-provider: {name: gcp}}"), NULL, "/home/u/.kube/config: user 'u': auth-provider: is no longer part of Kubernetes: use an exec plugin"},
+	    {ONE("{auth-provider: {name: gcp}}"), NULL,
+	     "/home/u/.kube/config: user 'u': auth-provider: is no longer part of Kubernetes: use an exec plugin"},
 	    {ONE("{exec: {command: c, apiVersion: client.authentication.k8s.io/v1alpha1}}"), NULL,
 	     "/home/u/.kube/config: user 'u': exec.apiVersion: must be client.authentication.k8s.io/v1 or v1beta1"},
-	    {ONE("{exec: {apiVersion: client.authentication.k8s.io/v1}}"), NULL, "/home/u/.kube/config: user 'u': exec.command: missing"},
+	    {ONE("{exec: {apiVersion: client.authentication.k8s.io/v1}}"), NULL,
+	     "/home/u/.kube/config: user 'u': exec.command: missing"},
 	    {ONE("{exec: {command: c, apiVersion: client.authentication.k8s.io/v1, interactiveMode: Perhaps}}"), NULL,
 	     "/home/u/.kube/config: user 'u': exec.interactiveMode: must be Never, IfAvailable or Always"},
-	    {"current-context: x\ncontexts: [{name: x, context: {cluster: none}}]", NULL, "/home/u/.kube/config: context 'x': cluster: there is no such cluster"},
+	    {"current-context: x\ncontexts: [{name: x, context: {cluster: none}}]", NULL,
+	     "/home/u/.kube/config: context 'x': cluster: there is no such cluster"},
 	    {"current-context: x\ncontexts: [{name: x, context: {cluster: c}}]\nclusters: [{name: c, cluster: {server: h}}]", NULL,
 	     "/home/u/.kube/config: cluster 'c': server: must begin with https://"},
 	    {"current-context: x\ncontexts: [{name: x, context: {cluster: c}}]\n"
@@ -237,7 +249,13 @@ TEST(config_places)
 static int plugin(const char *script, struct kube_credential *c, struct err *err)
 {
 	char *args[] = {"-c", (char *)script}, *env[] = {"GREETING=hello"};
-	struct kube_plugin x = {.command = "sh", .args = args, .n_args = 2, .env = env, .n_env = 1, .api_version = V1, .cluster = "{\"server\":\"https://h\"}"};
+	struct kube_plugin x = {.command = "sh",
+	                        .args = args,
+	                        .n_args = 2,
+	                        .env = env,
+	                        .n_env = 1,
+	                        .api_version = V1,
+	                        .cluster = "{\"server\":\"https://h\"}"};
 
 	err_clear(err);
 	return kube_plugin_run(&x, c, err);
@@ -247,10 +265,14 @@ TEST(plugins)
 {
 	struct kube_credential c;
 	struct err err = {0};
-	struct kube_plugin missing = {.command = "no-such-program-here", .api_version = V1, .install_hint = "Get it from\nthe vendor."};
+	struct kube_plugin missing = {
+	    .command = "no-such-program-here", .api_version = V1, .install_hint = "Get it from\nthe vendor."};
 
-	CHECK_INT(plugin("printf '{\"kind\":\"ExecCredential\",\"apiVersion\":\"" V1 "\",\"status\":{\"token\":\"%s\",\"expirationTimestamp\":\"2030-01-01T00:00:00Z\"}}' "
-	                 "\"$GREETING-$(echo \"$KUBERNETES_EXEC_INFO\" | cksum | cut -d' ' -f2)\"", &c, &err), 0);
+	CHECK_INT(plugin("printf '{\"kind\":\"ExecCredential\",\"apiVersion\":\"" V1
+	                 "\",\"status\":{\"token\":\"%s\",\"expirationTimestamp\":\"2030-01-01T00:00:00Z\"}}' "
+	                 "\"$GREETING-$(echo \"$KUBERNETES_EXEC_INFO\" | cksum | cut -d' ' -f2)\"",
+	                 &c, &err),
+	          0);
 	CHECK_STR(c.token, "hello-135"); /* the length of what it was told, and a line end */
 	CHECK_INT(c.expires_unix_s, 1893456000);
 	kube_credential_release(&c);
@@ -260,7 +282,9 @@ TEST(plugins)
 	CHECK_STR(err.msg, "credential plugin sh: ended with exit status 3");
 	CHECK_INT(plugin("yes", &c, &err), -1);
 	CHECK_STR(err.msg, "credential plugin sh: it prints more than 1048576 bytes");
-	CHECK_INT(plugin("echo '{\"kind\":\"ExecCredential\",\"apiVersion\":\"" V1 "\",\"status\":{\"clientKeyData\":\"k\"}}'", &c, &err), -1);
+	CHECK_INT(
+	    plugin("echo '{\"kind\":\"ExecCredential\",\"apiVersion\":\"" V1 "\",\"status\":{\"clientKeyData\":\"k\"}}'", &c, &err),
+	    -1);
 	CHECK_STR(err.msg, "credential plugin sh: it gave a client certificate or its key, not both");
 	err_clear(&err);
 	CHECK_INT(kube_plugin_run(&missing, &c, &err), -1);

@@ -1,4 +1,5 @@
-/* From a launch spec to a Job: the failure policy against the table of exit codes, names and hashes, templates and assignments. */
+/* From a launch spec to a Job: the failure policy against the table of exit codes, names and hashes, templates and assignments.
+ */
 #include "jobs/json_edit.h"
 #include "jobs/launch.h"
 #include "jobs/yaml_json.h"
@@ -53,7 +54,8 @@ static const char *action(yyjson_doc *d, int exit_code, int disrupted)
 		const char *a = yyjson_get_str(yyjson_obj_get(rule, "action"));
 
 		yyjson_arr_foreach (conditions, k, n, v)
-			if (disrupted && yyjson_equals_str(yyjson_obj_get(v, "type"), "DisruptionTarget") && yyjson_equals_str(yyjson_obj_get(v, "status"), "True"))
+			if (disrupted && yyjson_equals_str(yyjson_obj_get(v, "type"), "DisruptionTarget") &&
+			    yyjson_equals_str(yyjson_obj_get(v, "status"), "True"))
 				return a;
 		yyjson_arr_foreach (yyjson_obj_get(codes, "values"), k, n, v)
 			if (yyjson_equals_str(yyjson_obj_get(codes, "operator"), "In") && yyjson_get_int(v) == exit_code)
@@ -68,8 +70,8 @@ TEST(failure_policy)
 	static const struct {
 		int code;
 		const char *action;
-	} table[] = {{1, "Count"},    {64, "FailJob"}, {65, "FailJob"}, {66, "FailJob"}, {67, "FailJob"}, {70, "Count"},
-	             {74, "Count"},   {75, "Ignore"},  {143, "Ignore"}, {137, "Count"},  {139, "Count"},  {134, "Count"}};
+	} table[] = {{1, "Count"},  {64, "FailJob"}, {65, "FailJob"}, {66, "FailJob"}, {67, "FailJob"}, {70, "Count"},
+	             {74, "Count"}, {75, "Ignore"},  {143, "Ignore"}, {137, "Count"},  {139, "Count"},  {134, "Count"}};
 	struct launch_spec s = basic();
 	struct launch l;
 	yyjson_doc *d = manifest(&s, &l);
@@ -89,7 +91,9 @@ TEST(failure_policy)
 	for (int c = 1; c < ERR_N_CODES; c++) { /* and every code of ours, whatever its number */
 		enum err_pod_policy p = err_pod_policy((enum err_code)c);
 
-		CHECK_STR(action(d, err_exit_code((enum err_code)c), 0), p == ERR_POD_FAIL_JOB ? "FailJob" : p == ERR_POD_IGNORE ? "Ignore" : "Count");
+		CHECK_STR(action(d, err_exit_code((enum err_code)c), 0), p == ERR_POD_FAIL_JOB ? "FailJob"
+		                                                         : p == ERR_POD_IGNORE ? "Ignore"
+		                                                                               : "Count");
 	}
 	yyjson_arr_foreach (yyjson_doc_ptr_get(d, "/spec/podFailurePolicy/rules/2/onExitCodes/values"), i, max, v) {
 		CHECK(yyjson_get_int(v) > last); /* ordered, none twice, never 0 */
@@ -136,7 +140,8 @@ TEST(workers_and_limits)
 	launch_release(&l);
 }
 
-/* What Pod Security "restricted" asks for (https://kubernetes.io/docs/concepts/security/pod-security-standards/), and no token. */
+/* What Pod Security "restricted" asks for (https://kubernetes.io/docs/concepts/security/pod-security-standards/), and no token.
+ */
 TEST(restricted)
 {
 	struct launch_spec s = basic();
@@ -265,8 +270,9 @@ static void check_template(const char *yaml, const char *message)
 	yyjson_doc_free(t);
 }
 
-#define CONTAINERS                                                                                                                            \
-	"{enableServiceLinks: null, volumes: [{name: tmp, emptyDir: {sizeLimit: 1Gi}}], containers: [{name: side, image: s}, {name: worker, image: other, " \
+#define CONTAINERS                                                                                                             \
+	"{enableServiceLinks: null, volumes: [{name: tmp, emptyDir: {sizeLimit: 1Gi}}], containers: [{name: side, image: s}, "     \
+	"{name: worker, image: other, "                                                                                            \
 	"env: [{name: NEW, value: x}, {name: HOME, value: /home}]}]}"
 
 TEST(templates)
@@ -275,7 +281,8 @@ TEST(templates)
 	check_template("apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: " CONTAINERS, NULL);
 	check_template("kind: PodTemplate\ntemplate: {spec: " CONTAINERS "}", NULL);
 	check_template("kind: Job\nspec: {template: {spec: " CONTAINERS "}}", NULL);
-	check_template("spec: {restartPolicy: OnFailure}", "spec.template.spec.restartPolicy must be Never: the failure policy needs it");
+	check_template("spec: {restartPolicy: OnFailure}",
+	               "spec.template.spec.restartPolicy must be Never: the failure policy needs it");
 	check_template("[]", "--pod-template: is no pod template: an object with spec or metadata");
 	check_template("spec: {containers: null}", "the pod has no container 'worker' any more");
 }
