@@ -5,6 +5,8 @@
  *       job.json                       the spec (what was asked for) and the planner's figures; written last by the plan. A later plan of the
  *                                      same job (grown input, other shards) is job-0002.json, ...: the highest number counts. "base" in it
  *                                      says below which prefix that plan's plan.db and shards/ are: "" or "plan-.../"
+ *       plan.db, shards                symbolic links to the newest plan's, for people: below they stand as if they were there themselves
+ *       plan-0001-ID/                  the plan's own directory, "base" in job.json
  *       plan.db                        SQLite, read-only once published: every row's key, hash, source line, shard, estimate
  *       shards/00012/input.jsonl.zst   the shard's rows, in the order in which they should run
  *       shards/00012/claim-0001        exclusive (link(2)): worker index, host, boot id, pid, time

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -103,6 +104,38 @@ int file_sync(const char *path, struct err *err)
 		rc = err_sys(err, ERR_STORAGE, "%s", path);
 	if (close(fd) < 0 && rc == 0)
 		rc = err_sys(err, ERR_STORAGE, "%s", path);
+	return rc;
+}
+
+int link_is(const char *path, const char *target)
+{
+	char found[256];
+	ssize_t n = readlink(path, found, sizeof(found) - 1);
+
+	return n > 0 && (size_t)n == strlen(target) && memcmp(found, target, (size_t)n) == 0;
+}
+
+int link_make(const char *path, const char *target, struct err *err)
+{
+	char *temporary = path_format("%s.tmp-%ld", path, (long)getpid());
+	struct stat st;
+	int rc = 0;
+
+	if (link_is(path, target))
+		goto out;
+	if (lstat(path, &st) == 0 && !S_ISLNK(st.st_mode)) {
+		rc = err_set(err, ERR_STORAGE, "%s: is in the way of the link to %s", path, target);
+		goto out;
+	}
+	unlink(temporary);
+	if (symlink(target, temporary) < 0)
+		rc = err_sys(err, ERR_STORAGE, "%s", temporary);
+	else if (rename(temporary, path) < 0)
+		rc = err_sys(err, ERR_STORAGE, "%s", path);
+	if (rc < 0)
+		unlink(temporary);
+out:
+	free(temporary);
 	return rc;
 }
 

@@ -20,6 +20,10 @@ int tree_remove(const char *path, struct err *err);
 int file_sync(const char *path, struct err *err); /* fsync of a finished file */
 int file_sum(const char *path, int64_t *n_bytes, char hex[SHA256_HEX_BYTES], struct err *err);
 
+/* Symbolic links: is path one to this target; make it one, in the place of another link, but of nothing else. */
+int link_is(const char *path, const char *target);
+int link_make(const char *path, const char *target, struct err *err);
+
 /* "PREFIX-NNNN" with at least four digits: its number, else -1. */
 int64_t name_number(const char *name, const char *prefix);
 

@@ -25,14 +25,6 @@
 static const char *const linked[] = {"results.jsonl", "errors.jsonl", "usage.json"};
 #define N_LINKED (sizeof(linked) / sizeof(linked[0]))
 
-static int is_our_link(const char *path, const char *target)
-{
-	char found[256];
-	ssize_t n = readlink(path, found, sizeof(found) - 1);
-
-	return n > 0 && (size_t)n == strlen(target) && memcmp(found, target, (size_t)n) == 0;
-}
-
 /* What merged/ holds: of this plan, and how much of it. */
 enum merged { MERGED_NONE = 0, MERGED_OTHER = 1, MERGED_PART = 2, MERGED_WHOLE = 3, MERGED_UNKNOWN = -1 };
 
@@ -64,7 +56,7 @@ int job_is_merged(struct job *j, struct err *err)
 	for (size_t i = 0; i < N_LINKED && rc == 1 && store_dir(j->store); i++) {
 		char *link = path_format("%s/%s", store_dir(j->store), linked[i]), *target = path_format("merged/%s", linked[i]);
 
-		rc = is_our_link(link, target);
+		rc = link_is(link, target);
 		free(link);
 		free(target);
 	}
@@ -73,29 +65,13 @@ int job_is_merged(struct job *j, struct err *err)
 
 static int make_link(const struct job *j, const char *name, struct err *err)
 {
-	char *path = path_format("%s/%s", store_dir(j->store), name), *target = path_format("merged/%s", name),
-	     *temporary = path_format("%s.tmp-%ld", path, (long)getpid());
-	struct stat st;
-	int rc = 0;
+	char *path = path_format("%s/%s", store_dir(j->store), name), *target = path_format("merged/%s", name);
+	int rc = link_make(path, target, err);
 
-	if (is_our_link(path, target))
-		goto out;
-	if (lstat(path, &st) == 0 && !S_ISLNK(st.st_mode)) {
-		rc =
-		    err_set(err, ERR_STORAGE, "%s: is in the way of the link to %s; the results themselves are complete", path, target);
-		goto out;
-	}
-	unlink(temporary);
-	if (symlink(target, temporary) < 0)
-		rc = err_sys(err, ERR_STORAGE, "%s", temporary);
-	else if (rename(temporary, path) < 0)
-		rc = err_sys(err, ERR_STORAGE, "%s", path);
 	if (rc < 0)
-		unlink(temporary);
-out:
+		err_context(err, "the results themselves are complete");
 	free(path);
 	free(target);
-	free(temporary);
 	return rc;
 }
 

@@ -105,9 +105,9 @@ out:
 }
 
 /* Who holds the claim owns everything that has to do with planning: what dead planners left goes, their claims too (the holder's is the
- * highest). Before job.json is there that includes what they had published; later their directories have names of their own (plan_sweep).
+ * highest). What they had published, but not committed, has names of its own and goes later (plan_sweep).
  * The listing is of after this host changed the directory, so it is not an old one: what it shows counts before anything is removed. */
-static int clear_remains(struct job_plan *p, int published, struct err *err)
+static int clear_remains(struct job_plan *p, int before_planning, struct err *err)
 {
 	char **names;
 	size_t n;
@@ -115,14 +115,13 @@ static int clear_remains(struct job_plan *p, int published, struct err *err)
 
 	if (store_list(p->store, "", &names, &n, err) < 0)
 		return -1;
-	for (size_t i = 0; i < n && rc == 0 && published; i++)
+	for (size_t i = 0; i < n && rc == 0 && before_planning; i++)
 		rc = is_committed(p, names[i], err) ? -1 : 0;
 	for (size_t i = 0; i < n && rc == 0; i++) {
 		int64_t claim = name_number(names[i], "plan-claim"), beat = name_number(names[i], "plan-beat");
 
 		if ((claim >= 0 && claim < p->claim_number) || (beat >= 0 && beat <= p->claim_number) ||
-		    name_number(names[i], "planning") >= 0 || is_torn_commit(names[i]) ||
-		    (published && (strcmp(names[i], "plan.db") == 0 || strcmp(names[i], "shards") == 0)))
+		    name_number(names[i], "planning") >= 0 || is_torn_commit(names[i]))
 			rc = store_remove_tree(p->store, names[i], err);
 	}
 	store_names_free(names, n);

@@ -1,17 +1,12 @@
 /* plan_commit.c: rows are cut into shards (plan_shards.c), and the plan is published. What is seen from outside:
  *
- *     planning-0001/shards/  --rename-->  shards/     fails if there is one already
- *     planning-0001/plan.db  --link---->  plan.db     fails if there is one already
- *     job.json                            created exclusively: from now on the job exists
+ *     planning-0001/  --rename, or upload of its files-->  plan-0001-ID/     nobody else knows this name
+ *     job.json, later job-0002.json, ...                   created exclusively: from now on this plan counts
+ *     plan.db, shards                                      in a directory: links to the newest plan's, for people
  *
- * and of a later plan, or where the job is no directory:
- *
- *     planning-0001/  --rename, or upload of its files-->  plan-0002-ID/     nobody else knows this name
- *     job-0002.json                                        created exclusively: from now on this plan counts
- *
- * Everything is durable before the first step. A planner that dies between the steps leaves no job.json, so the next planner removes
- * the pieces: those of plan-0002-ID/ once a job-0002.json is there, since until then a planner that was only stopped may commit
- * it. A planner that was stopped and wakes up after another has taken over finds a higher claim, or a name taken. */
+ * Everything is durable before the first step. A planner that dies between the steps leaves no job.json, and a directory that is removed once
+ * another plan was committed; until then a planner that was only stopped may still commit it. No planner ever touches what another one
+ * would commit, so it does not matter when one wakes up that was taken for dead: either its job.json is the first, or the name is taken. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -62,27 +57,7 @@ static int sync_all(struct job_plan *p, int64_t n_shards, struct err *err)
 	return rc;
 }
 
-/* The first plan's shards/ and plan.db take their places in the job's directory. */
-static int publish_first(struct job_plan *p, struct err *err)
-{
-	char *from = path_format("%s/shards", p->work_dir), *to = path_format("%s/shards", store_dir(p->store));
-	char *db_from = path_format("%s/plan.db", p->work_dir), *db_to = path_format("%s/plan.db", store_dir(p->store));
-	int rc = 0;
-
-	if (rename(from, to) < 0)
-		rc = err_sys(err, ERR_STORAGE, "%s", to);
-	else if (link(db_from, db_to) < 0)
-		rc = err_sys(err, ERR_STORAGE, "%s", db_to);
-	else
-		rc = file_sync_dir(store_dir(p->store), err);
-	free(from);
-	free(to);
-	free(db_from);
-	free(db_to);
-	return rc;
-}
-
-/* A later plan's directory as a whole. */
+/* The plan's directory as a whole. */
 static int publish_dir(struct job_plan *p, const char *base, struct err *err)
 {
 	char *to = path_format("%s/%.*s", store_dir(p->store), (int)strlen(base) - 1, base);
@@ -128,10 +103,25 @@ char *plan_base(int generation, const char *plan_id)
 	return path_format("plan-%04d-%.12s/", generation, plan_id);
 }
 
+/* For people, who look for them there. */
+static void link_newest(const char *dir, const char *base)
+{
+	static const char *const names[] = {"plan.db", "shards"};
+	struct err ignored = {0};
+
+	for (size_t i = 0; i < 2; i++) {
+		char *path = path_format("%s/%s", dir, names[i]), *target = path_format("%s%s", base, names[i]);
+
+		link_make(path, target, &ignored);
+		free(path);
+		free(target);
+	}
+}
+
 static int publish(struct job_plan *p, const char *plan_id, const struct plan_shards *shards, const char *spec_json, struct err *err)
 {
 	const char *dir = store_dir(p->store);
-	char *base = dir && p->generation == 1 ? xstrdup("") : plan_base(p->generation, plan_id), *name = job_commit_name(p->generation);
+	char *base = plan_base(p->generation, plan_id), *name = job_commit_name(p->generation);
 	struct buf b = {0}, parent = {0};
 	struct err ignored = {0};
 	int rc = store_exists(p->store, p->next_claim_name, err);
@@ -145,7 +135,7 @@ static int publish(struct job_plan *p, const char *plan_id, const struct plan_sh
 	if (rc == 1)
 		rc = err_set(err, ERR_FENCED, "%s: another process took over the planning", store_place(p->store));
 	if (rc == 0)
-		rc = !dir ? publish_objects(p, p->work_dir, base, err) : p->generation == 1 ? publish_first(p, err) : publish_dir(p, base, err);
+		rc = dir ? publish_dir(p, base, err) : publish_objects(p, p->work_dir, base, err);
 	/* Who was stopped meanwhile must not commit files that the successor has put in their places. */
 	if (rc == 0 && (rc = store_exists(p->store, p->next_claim_name, err)) == 1)
 		rc = err_set(err, ERR_FENCED, "%s: another process took over the planning", store_place(p->store));
@@ -154,10 +144,8 @@ static int publish(struct job_plan *p, const char *plan_id, const struct plan_sh
 		if (rc == 0) {
 			err_set(err, ERR_FENCED, "%s: another process planned it", store_place(p->store));
 			/* Nobody but us has heard of this place. */
-			if (*base) {
-				base[strlen(base) - 1] = '\0';
-				store_remove_tree(p->store, base, &ignored);
-			}
+			base[strlen(base) - 1] = '\0';
+			store_remove_tree(p->store, base, &ignored);
 		}
 		rc = rc == 1 ? 0 : -1;
 	}
@@ -167,6 +155,8 @@ static int publish(struct job_plan *p, const char *plan_id, const struct plan_sh
 		file_sync_dir(parent.data, &ignored);
 	}
 	/* It counts from here on: not being able to clear up is no failure. */
+	if (rc == 0 && dir)
+		link_newest(dir, base);
 	if (rc == 0)
 		plan_sweep(p->store, p->generation, &ignored);
 	buf_release(&b);

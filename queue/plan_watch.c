@@ -83,8 +83,8 @@ void plan_watch_close(struct plan_watch *w)
 	free(w);
 }
 
-/* 1: and the job is planned already: this listing may be newer than the look for its job.json. 0, -1. */
-static int highest_claim(struct store *s, int64_t *highest, struct err *err)
+/* 1: and the plan is committed already, under this name: this listing may be newer than the look for it. 0, -1. */
+static int highest_claim(struct store *s, const char *commit, int64_t *highest, struct err *err)
 {
 	char **names;
 	size_t n;
@@ -98,7 +98,7 @@ static int highest_claim(struct store *s, int64_t *highest, struct err *err)
 
 		if (number > *highest)
 			*highest = number;
-		is_planned |= strcmp(names[i], "job.json") == 0;
+		is_planned |= strcmp(names[i], commit) == 0;
 	}
 	store_names_free(names, n);
 	return is_planned;
@@ -126,11 +126,12 @@ int plan_watch_look(struct plan_watch *w, struct buf *who, double *still_s, stru
 	char *name = job_commit_name(w->from ? w->from->generation + 1 : 1);
 	int rc = store_exists(w->store, name, err);
 
-	free(name);
 	w->judged = 0;
-	if (rc != 0)
-		return rc < 0 ? -1 : 2;
-	rc = highest_claim(w->store, &highest, err);
+	if (rc == 0)
+		rc = highest_claim(w->store, name, &highest, err);
+	else
+		highest = 0;
+	free(name);
 	if (rc != 0)
 		return rc < 0 ? -1 : 2;
 	if (highest == 0)
