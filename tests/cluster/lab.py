@@ -7,7 +7,7 @@ registry; pods are real containers. tests/cluster/build.sh has built the program
     lab.kubectl("get", "pods") -> text
     lab.stop()                 ends what was started, by pid; unmounts what the nodes mounted; takes the addresses away again
 
-One at a time on a machine: ports and addresses are fixed. The API server listens at 10.96.0.1, which is also the address of the service "kubernetes", so
+One at a time in a network namespace: ports and addresses are fixed. The API server listens at 10.96.0.1, which is also the address of the service "kubernetes", so
 pods reach it without kube-proxy; nodes are 10.96.1.N on the loopback device, since a kubelet refuses 127.x. There is no DNS for services.
 
 Runs as a program, too, for a look by hand: lab.py up DIRECTORY [NODES], lab.py down DIRECTORY, lab.py image DIRECTORY ARCHIVE. Standard library only.
@@ -133,6 +133,11 @@ class Lab:
     def pause(self, name, on):
         os.kill(self._pid(name), signal.SIGSTOP if on else signal.SIGCONT)
 
+    def _take_address(self, address):
+        """For stop() to know which are ours: another lab's must stay."""
+        open(self._path(f"address-{address}"), "wb").close()
+        run("ip", "addr", "replace", f"{address}/32", "dev", "lo")
+
     # ---- the control plane ----
 
     def _certificates(self):
@@ -161,9 +166,9 @@ class Lab:
 
     def start_control(self):
         """What does not run of it, so also after crash()."""
-        if not self._pid("apiserver") and not os.path.exists(self._path("etcd")) and f" {API}/" in run("ip", "-o", "addr", "show", "dev", "lo"):
-            raise Unavailable(f"another test cluster runs on this machine: {API} is taken")
-        run("ip", "addr", "replace", f"{API}/32", "dev", "lo")
+        if not os.path.exists(self._path(f"address-{API}")) and f" {API}/" in run("ip", "-o", "addr", "show", "dev", "lo"):
+            raise Unavailable(f"another test cluster runs here: {API} is taken")
+        self._take_address(API)
         self._certificates()
         self._write_kubeconfig()
         kubelab, etcd = os.path.join(self.bin, "kubelab"), "http://127.0.0.1:12379"
@@ -230,7 +235,7 @@ disabled_plugins = ["io.containerd.nri.v1.nri"]
 
     def start_node(self, n):
         node = self._node_files(n)
-        run("ip", "addr", "replace", f"10.96.1.{n}/32", "dev", "lo")
+        self._take_address(f"10.96.1.{n}")
         with open("/proc/sys/net/ipv4/ip_forward", "w", encoding="ascii") as f:
             f.write("1")
         self._start(f"node-{n}.containerd", os.path.join(self.bin, "containerd"), "-c", f"{node}/containerd.toml", PATH=f"{self.bin}:{os.environ['PATH']}")
@@ -265,9 +270,10 @@ disabled_plugins = ["io.containerd.nri.v1.nri"]
             mounts = [line.split()[1] for line in f]
         for mount in sorted((m for m in mounts if m.startswith(self.directory + "/")), reverse=True):
             run("umount", "-l", mount, check=False)
-        addresses = [word for word in run("ip", "-o", "addr", "show", "dev", "lo").split() if word.startswith("10.96.")]
-        for address in addresses:
-            run("ip", "addr", "del", address, "dev", "lo", check=False)
+        for name in os.listdir(self.directory):
+            if name.startswith("address-"):  # never those of another lab that runs here
+                run("ip", "addr", "del", f"{name[8:]}/32", "dev", "lo", check=False)
+                os.remove(self._path(name))
 
     # ---- kubectl ----
 

@@ -19,31 +19,39 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "../e2e")]
 import e2e  # noqa: E402
 from e2e import ROOT, SMOLLM2, TINY, Skip, main, outcome, read_records, same_outcome, test, tokenmill, write_rows  # noqa: E402
-from lab import Lab, Unavailable, run, wait_until  # noqa: E402
+from lab import Lab, Unavailable, find_programs, run, wait_until  # noqa: E402
 
 IS_FULL = bool(os.environ.get("CLUSTER")) or len(sys.argv) > 1
 NAMESPACE = "tokenmill"
 UID = 10001
 
 
+def prepare():
+    """What needs the network: the cluster's programs and the image. Then on in a network of our own, where nobody else's cluster has the addresses."""
+    find_programs(build=bool(os.environ.get("CLUSTER")))
+    if not os.environ.get("IMAGE"):
+        os.environ["IMAGE"] = "localhost/tokenmill:test"
+        r = subprocess.run([f"{ROOT}/scripts/image.sh", os.environ["IMAGE"]], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if r.returncode:
+            raise (Unavailable if r.returncode == 2 else AssertionError)(r.stdout.strip()[-3000:])
+    if "LAB_NETWORK" not in os.environ and not os.environ.get("KEEP_LAB") and subprocess.run(["unshare", "--net", "true"], stdin=subprocess.DEVNULL).returncode == 0:
+        os.environ["LAB_NETWORK"] = "own"
+        os.execvp("unshare", ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", sys.executable, *sys.argv])
+
+
 class Cluster:
     """The lab, with our image in it and the overlay `local` applied to it."""
 
     def __init__(self):
+        prepare()
         self.top = tempfile.mkdtemp(prefix="tokenmill-lab-")
-        self.lab = Lab(os.path.join(self.top, "lab"), build=bool(os.environ.get("CLUSTER")))
+        self.lab = Lab(os.path.join(self.top, "lab"))
         self.volume = os.path.join(self.top, "volume")
         self.jobs, self.models = os.path.join(self.volume, "jobs"), os.path.join(self.volume, "models")
 
     def open(self):
-        image = os.environ.get("IMAGE")
-        if not image:
-            image = "localhost/tokenmill:test"
-            r = subprocess.run([f"{ROOT}/scripts/image.sh", image], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-            if r.returncode:
-                raise (Unavailable if r.returncode == 2 else AssertionError)(r.stdout.strip()[-3000:])
         archive = os.path.join(self.top, "image.tar")
-        run("buildah", "push", "-q", image, f"docker-archive:{archive}:localhost/tokenmill:lab")
+        run("buildah", "push", "-q", os.environ["IMAGE"], f"docker-archive:{archive}:localhost/tokenmill:lab")
         for path in (os.path.join(self.jobs, "inbox"), self.models):
             os.makedirs(path)
             os.chmod(path, 0o755)
@@ -156,10 +164,10 @@ def put_rows(name, rows):
     return path
 
 
-def put_slow_rows(name, n=2000):
-    """For the fake engine: ten seconds and more for two workers. Returns the path."""
+def put_slow_rows(name, n=2000, rate=1500):
+    """For the fake engine: n * 10 / rate seconds for two workers. Returns the path."""
     path = put_rows(name, [{"custom_id": f"r{i}", "prompt": f"row {i}", "max_tokens": 20} for i in range(n)])
-    cluster.set_env(TOKENMILL_ENGINE="fake:tokens=20,rate=1500")
+    cluster.set_env(TOKENMILL_ENGINE=f"fake:tokens=20,rate={rate}")
     return path
 
 
@@ -363,6 +371,67 @@ def scaled_while_it_runs():
     cluster.complete("scaled")
     assert cluster.job("scaled")["status"]["completedIndexes"] == "0-2"
     check_against_here("scaled", rows, "--engine", "fake:tokens=20")
+
+
+@full
+def suspended_and_resumed():
+    fresh()
+    rows = put_slow_rows("paused")
+    cluster.create("paused")
+    cluster.running("paused")
+    cluster.kubectl("patch", "job", "paused", "-p", '{"spec":{"suspend":true}}')
+    wait_until("the pods of a suspended job to end", 60, lambda: not cluster.pods("paused"))
+    assert [a["end_code"] for a in attempts("paused")] == ["drained", "drained"]
+    cluster.kubectl("patch", "job", "paused", "-p", '{"spec":{"suspend":false}}')
+    cluster.complete("paused")
+    assert cluster.job("paused")["status"].get("failed", 0) == 0
+    check_against_here("paused", rows, "--engine", "fake:tokens=20")
+
+
+@full
+def the_api_server_dies_while_a_job_runs():
+    """Workers have no need of it."""
+    fresh()
+    rows = put_slow_rows("headless", 4000)
+    cluster.create("headless")
+    cluster.running("headless")
+    cluster.lab.crash("apiserver")
+    time.sleep(5)
+    cluster.lab.start_control()
+    cluster.complete("headless")
+    assert cluster.job("headless")["status"].get("failed", 0) == 0
+    check_against_here("headless", rows, "--engine", "fake:tokens=20")
+
+
+@full
+def a_node_that_is_cut_off_leaves_two_workers_of_one_index():
+    """Its kubelet says nothing more, its pod goes on: Kubernetes starts another with the same index when the node is declared out of service."""
+    fresh()
+    rows = put_slow_rows("cut", 4000, rate=400)
+    cluster.create("cut")
+    lost = next(p for p in cluster.running("cut") if p["spec"]["nodeName"] == "node-1")
+    index = lost["metadata"]["annotations"]["batch.kubernetes.io/job-completion-index"]
+    process = process_of(lost)
+    taint = "node.kubernetes.io/out-of-service=lost:NoExecute"
+    cluster.lab.pause("node-1.kubelet", True)
+    try:
+        wait_until("node 1 to be missed", 90, lambda: not is_ready("node-1"), pause=1)
+        cluster.lab.kubectl("taint", "node", "node-1", taint)
+        wait_until("a second worker of the index", 90, lambda: [p for p in cluster.pods("cut") if p["status"]["phase"] == "Running"
+                   and p["spec"]["nodeName"] == "node-2" and p["metadata"]["annotations"]["batch.kubernetes.io/job-completion-index"] == index], pause=0.5)
+        os.kill(process, 0)  # the first one lives: ProcessLookupError otherwise
+        cluster.complete("cut")
+    finally:
+        cluster.lab.pause("node-1.kubelet", False)
+        cluster.lab.kubectl("taint", "node", "node-1", f"{taint}-", check=False)
+        wait_until("node 1 to be back", 60, lambda: is_ready("node-1"), pause=1)
+    assert cluster.job("cut")["status"]["completedIndexes"] == "0,1"
+    assert len({a["attempt"] for a in attempts("cut") if str(a["worker"]) == index}) == 2
+    check_against_here("cut", rows, "--engine", "fake:tokens=20")
+
+
+def is_ready(node):
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in cluster.lab.get("node", node)["status"]["conditions"])
 
 
 def run_all():
