@@ -10,13 +10,12 @@
 enum { TEXT_SHOWN = 160 };
 
 static const struct {
-	int status;
 	const char *reason; /* NULL: any of that status */
+	int status;
 	enum kube_why why;
 } kinds[] = {
-    {400, NULL, KUBE_INVALID},   {401, NULL, KUBE_UNAUTHORIZED},      {403, NULL, KUBE_FORBIDDEN},
-    {404, NULL, KUBE_NOT_FOUND}, {409, "AlreadyExists", KUBE_EXISTS}, {409, NULL, KUBE_CONFLICT},
-    {410, NULL, KUBE_EXPIRED},   {422, NULL, KUBE_INVALID},
+    {NULL, 400, KUBE_INVALID},           {NULL, 401, KUBE_UNAUTHORIZED}, {NULL, 403, KUBE_FORBIDDEN}, {NULL, 404, KUBE_NOT_FOUND},
+    {"AlreadyExists", 409, KUBE_EXISTS}, {NULL, 409, KUBE_CONFLICT},     {NULL, 410, KUBE_EXPIRED},   {NULL, 422, KUBE_INVALID},
 };
 
 enum kube_why kube_why_of(int status, const char *reason)

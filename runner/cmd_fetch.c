@@ -124,10 +124,13 @@ static int run_fetch(const void *options, char **args, int n_args, struct err *e
 	if (!k)
 		return -1;
 	rc = cluster_job_get(k, args[0], &j, &doc, err);
-	if (rc == 0 && !(place = launch_submitted(j.annotation, "place")))
-		rc = err_set(err, ERR_OTHER, "job '%s' does not say where its data is: it was not made by tokenmill submit", args[0]);
-	if (rc == 0 && !(here = place_here(o, place, err)))
-		rc = -1;
+	if (rc == 0)
+		place = launch_submitted(j.annotation, "place");
+	if (place)
+		here = place_here(o, place, err);
+	else if (rc == 0)
+		err_set(err, ERR_OTHER, "job '%s' does not say where its data is: it was not made by tokenmill submit", args[0]);
+	rc = here ? 0 : -1;
 	if (rc == 0)
 		rc = fetch(here, o->output, err);
 	if (rc == 0)

@@ -195,6 +195,7 @@ int options_parse(const struct command *c, void *out, int argc, char **argv, cha
 	for (int i = 0; i < argc; i++) {
 		const struct option_spec *o;
 		const char *value;
+		int has_value;
 
 		if (strcmp(argv[i], "--") == 0) {
 			while (++i < argc)
@@ -210,9 +211,10 @@ int options_parse(const struct command *c, void *out, int argc, char **argv, cha
 		o = option_find(c, argv[i], &value);
 		if (!o)
 			return unknown(c, argv[i], err);
-		if (!o->value && value)
+		has_value = o->kind == OPTION_PASS ? o->value != NULL : o->kind != OPTION_FLAG;
+		if (!has_value && value)
 			return err_set(err, ERR_USAGE, "--%s takes no value", o->name);
-		if (o->value && !value) {
+		if (has_value && !value) {
 			if (i + 1 >= argc)
 				return err_set(err, ERR_USAGE, "--%s needs a value (%s)", o->name, o->value);
 			value = argv[++i];
