@@ -364,7 +364,7 @@ def local_workers_are_supervised():
     log = p.communicate(timeout=120)[1]
     assert p.returncode == 0, log[-3000:]
     same_outcome("alone", "together", "three workers, one killed, all drained")
-    assert "finished" in out("status", "together/")[0]
+    assert "merged" in out("status", "together/")[0]
     # What no worker can do better stops all of them, with its exit status.
     with open("bad.jsonl", "w") as f:
         f.write("{\n")
