@@ -94,12 +94,12 @@ def damaged_segment():
     with open(segment, "r+b") as f:
         f.truncate(os.path.getsize(segment) // 2)
     said = tokenmill("verify", "out", expect=74)
-    assert segment in said and "merge --repair" in said, said
+    assert segment.split("/shards/")[1] in said and "merge --repair" in said, said
     said = tokenmill("merge", "out", expect=74)
-    assert segment in said and "merge --repair" in said, said
+    assert segment.split("/shards/")[1] in said and "merge --repair" in said, said
     assert "1 shards are unfinished again" in tokenmill("merge", "--repair", "out")
     said = tokenmill(*fake("out", "fake:tokens=30-60"))
-    assert segment in said and "its rows run again" in said, said
+    assert segment.split("/shards/")[1] in said and "its rows run again" in said, said
     assert not os.path.exists(segment)
     tokenmill("verify", "out")
     same_outcome("plain", "out", "after a repair")
