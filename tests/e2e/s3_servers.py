@@ -7,6 +7,7 @@
 Each gives a Server: endpoint, env (for programs that speak S3), create_bucket(), request() (signed here, by the standard library alone, so that
 tests need not believe the client under test), stop(). Skip is raised where a server is not to be had.
 """
+import contextlib
 import datetime
 import hashlib
 import hmac
@@ -159,13 +160,14 @@ def start_versitygw(directory, region=REGION, tls=None):
 FAULTS = ("error", "slow_down", "reset_before", "reset_after", "lost_error", "truncate")
 
 
-def flaky_proxy(target, seed, rate, faults=FAULTS, strip=(), chooser=None):
+def flaky_proxy(target, seed, rate, faults=FAULTS, strip=(), chooser=None, serial=False):
     """A proxy in front of target (a Server or an endpoint) that spoils a share `rate` of requests. strip: header fields it removes. chooser, if
     given, says for each (method, path) the fault or None instead of chance; beside FAULTS it may say "hang" (no answer, for 30 s) or (STATUS, CODE).
-    The Server has counts, a dict of faults done."""
+    serial: PUTs reach the target one at a time. moto looks for the key and stores it in two steps on many threads, so that If-None-Match has two
+    winners now and then, which no store does that is worth its name. The Server has counts, a dict of faults done."""
     region = getattr(target, "region", REGION)
     target = getattr(target, "endpoint", target).split("//")[1]
-    rng, lock, counts = random.Random(seed), threading.Lock(), {}
+    rng, lock, put_lock, counts = random.Random(seed), threading.Lock(), threading.Lock(), {}
     strip = {s.lower() for s in strip}
 
     def draw(method, path):
@@ -228,7 +230,8 @@ def flaky_proxy(target, seed, rate, faults=FAULTS, strip=(), chooser=None):
                 time.sleep(30)
             if fault in ("reset_before", "hang"):
                 return self.reset()
-            reply, got = self.forward(body)
+            with put_lock if serial and self.command == "PUT" else contextlib.nullcontext():
+                reply, got = self.forward(body)
             if fault == "reset_after":
                 return self.reset()
             if fault == "lost_error":
