@@ -2,7 +2,7 @@
 # Everything that can be tested on this machine; `make check` calls it. Every test prints "ok NAME", "FAIL NAME" or "skip NAME: reason", and
 # the last line counts them. Usage: scripts/check.sh [SECTION]...   sections: unit asan tsan fuzz diff e2e cluster (default: all)
 # CLUSTER=1: build the test cluster where it is not there yet, and run all of its tests, not only the short form.
-# ROUNDS (2), FUZZ_SECONDS (10): longer forms of the end-to-end tests and of the fuzzers.
+# ROUNDS (2), FUZZ_SECONDS (5): longer forms of the end-to-end tests and of the fuzzers.
 set -u
 cd "$(dirname "$0")/.."
 export PYTHON="${PYTHON:-python3}" NO_TOTAL=1
@@ -36,7 +36,7 @@ unit() {
 }
 asan() { build build-asan $make -s -j"$jobs" VARIANT=asan all tests && step asan $make -s VARIANT=asan test; }
 tsan() { build build-tsan $make -s -j"$jobs" VARIANT=tsan tests && step tsan $make -s tsan; }
-fuzz() { build build-fuzz $make -s -j"$jobs" VARIANT=fuzz fuzzers && step fuzz $make -s fuzz; }
+fuzz() { build build-fuzz $make -s -j"$jobs" VARIANT=fuzz fuzzers && FUZZ_SECONDS=${FUZZ_SECONDS:-5} step fuzz $make -s fuzz; }
 
 # a Python test with the packages of build/venv, on the release program
 python_test() { step "$(basename "$1" .py)" env TOKENMILL="$PWD/build/release/tokenmill" "$venv" "$@"; }

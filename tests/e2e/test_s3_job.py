@@ -64,7 +64,7 @@ def whole_job(server):
     ended(workers(server, "three", path, 3), "three")
     same(server, "three", want)
     for i in range(ROUNDS):
-        with flaky_proxy(server, SEED + i, 0.1) as proxy:
+        with flaky_proxy(server, SEED + i, 0.1, serial=True) as proxy:
             ended(workers(proxy, f"flaky{i}", path, 3), f"flaky{i}")
             same(server, f"flaky{i}", want)
             assert sum(n for fault, n in proxy.counts.items() if fault) > 3, f"hardly any fault: {proxy.counts}"
@@ -90,7 +90,7 @@ def s3_job_drained():
         path = rows(300, 120)
         want = expected(path)
         drained = 0
-        with flaky_proxy(server, SEED, 0.05) as proxy:
+        with flaky_proxy(server, SEED, 0.05, serial=True) as proxy:
             for i in range(20):
                 process = workers(proxy, "job", path, 1)[0]
                 time.sleep(0.4 + 0.2 * i)

@@ -84,7 +84,7 @@ class S3Place:
         self.server, self.random, self.rate = server, random.Random(seed), rate
         self.is_faulty = self.is_away = False
         server.create_bucket("chaos")
-        self.proxy = s3_servers.flaky_proxy(server, seed, 0, chooser=self._choose)
+        self.proxy = s3_servers.flaky_proxy(server, seed, 0, chooser=self._choose, serial=True)
         self.environment = self.proxy.env
 
     def _choose(self, method, path):
