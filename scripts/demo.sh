@@ -39,6 +39,10 @@ build/release/tokenmill run --model "$file" -o "$out" "$input"
 end=$(date +%s.%N)
 say "three results"
 "$python" scripts/show-results.py "$out" 3 "$(echo "$end $start" | awk '{print $1 - $2}')"
+say "cost, by the invented prices of manifests/prices.example.yaml: tokenmill report --prices manifests/prices.example.yaml $out"
+build/release/tokenmill report --prices manifests/prices.example.yaml "$out"
+say "tokenmill verify $out"
+build/release/tokenmill verify "$out"
 if [ "$model" = qwen-coder ]; then
 	say "score: each answer is run with its task's checks"
 	"$python" scripts/humaneval.py score "$out/results.jsonl" -o "$out/scores.json"
