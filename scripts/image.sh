@@ -14,12 +14,13 @@ command -v buildah >/dev/null || { echo "image: buildah is not installed" >&2; e
 if [ -z "${BUILD_BASE:-}" ]; then
 	BUILD_BASE=localhost/tokenmill-build-base:$suite
 	if ! buildah inspect --type image "$BUILD_BASE" >/dev/null 2>&1; then
-		[ "$(id -u)" -eq 0 ] || { echo "image: debootstrap needs root; give BUILD_BASE=docker.io/library/debian:$suite" >&2; exit 2; }
+		[ "$(id -u)" -eq 0 ] || { echo "image: debootstrap needs root; give BUILD_BASE, an image of Debian $suite" >&2; exit 2; }
 		command -v debootstrap >/dev/null || { echo "image: debootstrap is not installed" >&2; exit 2; }
 		echo "image: making $BUILD_BASE by debootstrap" >&2
 		base=$(mktemp -d)
 		trap 'rm -rf "$base"' EXIT
-		nice debootstrap --variant=minbase "$suite" "$base/root" "${DEBIAN_MIRROR:-http://deb.debian.org/debian}" >"$base/log" ||
+		# shellcheck disable=SC2086
+		nice debootstrap --variant=minbase "$suite" "$base/root" ${DEBIAN_MIRROR:-} >"$base/log" ||
 			{ tail -n 5 "$base/log" >&2; exit 1; }
 		rm -rf "$base"/root/var/cache/apt/archives/*.deb "$base"/root/var/lib/apt/lists/*
 		tar -C "$base/root" -cf "$base/root.tar" .
