@@ -88,17 +88,19 @@ int file_read(const char *path, size_t max_bytes, struct buf *out, enum err_code
 	return 0;
 }
 
-static int write_all(int fd, const unsigned char *p, size_t n)
+int file_write_all(int fd, const void *data, size_t n_bytes)
 {
-	while (n > 0) {
-		ssize_t k = write(fd, p, n);
+	const unsigned char *p = data;
+
+	while (n_bytes > 0) {
+		ssize_t k = write(fd, p, n_bytes);
 
 		if (k < 0 && errno == EINTR)
 			continue;
 		if (k < 0)
 			return -1;
 		p += k;
-		n -= (size_t)k;
+		n_bytes -= (size_t)k;
 	}
 	return 0;
 }
@@ -123,7 +125,7 @@ static int write_temporary(const char *path, const void *data, size_t n_bytes, s
 	fd = open(tmp->data, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
 	if (fd < 0)
 		return err_sys(err, ERR_STORAGE, "%s", tmp->data);
-	if (write_all(fd, data, n_bytes) < 0 || fsync(fd) < 0) {
+	if (file_write_all(fd, data, n_bytes) < 0 || fsync(fd) < 0) {
 		err_sys(err, ERR_STORAGE, "%s", tmp->data);
 		close(fd);
 		unlink(tmp->data);
@@ -152,33 +154,6 @@ int file_write_atomic(const char *path, const void *data, size_t n_bytes, struct
 	}
 	parent_dir(path, &dir);
 	rc = file_sync_dir(dir.data, err);
-out:
-	buf_release(&tmp);
-	buf_release(&dir);
-	return rc;
-}
-
-int file_create_exclusive(const char *path, const void *data, size_t n_bytes, struct err *err)
-{
-	struct buf tmp = {0}, dir = {0};
-	struct stat st;
-	int rc = -1, failed;
-
-	if (write_temporary(path, data, n_bytes, &tmp, err) < 0)
-		goto out;
-	failed = link(tmp.data, path) < 0;
-	/* The reply of an NFS server may be lost after the link was made: a link count of 2 tells (open(2)). */
-	if (failed && !(stat(tmp.data, &st) == 0 && st.st_nlink == 2)) {
-		if (errno == EEXIST || file_exists(path))
-			rc = 0;
-		else
-			err_sys(err, ERR_STORAGE, "%s", path);
-		unlink(tmp.data);
-		goto out;
-	}
-	unlink(tmp.data);
-	parent_dir(path, &dir);
-	rc = file_sync_dir(dir.data, err) < 0 ? -1 : 1;
 out:
 	buf_release(&tmp);
 	buf_release(&dir);

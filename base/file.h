@@ -19,13 +19,12 @@ void file_map_close(struct file_map *m);
 /* Append the file's bytes to out; refuses more than max_bytes. */
 int file_read(const char *path, size_t max_bytes, struct buf *out, enum err_code code, struct err *err);
 
+/* write(2) until all is written. 0, or -1 and errno. */
+int file_write_all(int fd, const void *data, size_t n_bytes);
+
 /* The file appears under its name with all of its bytes, durable, or not at all: temporary file beside it, fsync, rename,
  * fsync of the directory. On failure the temporary file is removed and an existing file is as before. */
 int file_write_atomic(const char *path, const void *data, size_t n_bytes, struct err *err);
-
-/* Exclusive creation that works on NFS without locks: link(2) of a finished temporary file.
- * 1: created by this call, 0: exists already, -1: error. */
-int file_create_exclusive(const char *path, const void *data, size_t n_bytes, struct err *err);
 
 int file_make_dirs(const char *path, struct err *err); /* as mkdir -p */
 int file_sync_dir(const char *path, struct err *err);

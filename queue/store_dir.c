@@ -50,21 +50,6 @@ static char *parent_of(const char *path)
 	return !slash ? xstrdup(".") : slash == path ? xstrdup("/") : xmemdup(path, (size_t)(slash - path));
 }
 
-static int write_all(int fd, const char *p, size_t n)
-{
-	while (n > 0) {
-		ssize_t k = write(fd, p, n);
-
-		if (k < 0 && errno == EINTR)
-			continue;
-		if (k < 0)
-			return -1;
-		p += k;
-		n -= (size_t)k;
-	}
-	return 0;
-}
-
 static int sync_parent(const char *path)
 {
 	char *parent = parent_of(path);
@@ -118,7 +103,7 @@ static int temporary_write(struct temporary *t, const char *path, const void *da
 	}
 	if (fd < 0)
 		goto fail;
-	if (write_all(fd, data, n) < 0 || fsync(fd) < 0 || fstat(fd, &st) < 0) {
+	if (file_write_all(fd, data, n) < 0 || fsync(fd) < 0 || fstat(fd, &st) < 0) {
 		saved = errno;
 		close(fd);
 		unlink(t->path);
@@ -203,7 +188,7 @@ static int dir_note(struct store *s, const char *name, const void *data, size_t 
 	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666), rc = -1;
 
 	if (fd >= 0) {
-		rc = write_all(fd, data, n) < 0 || ftruncate(fd, (off_t)n) < 0 ? -1 : 0;
+		rc = file_write_all(fd, data, n) < 0 || ftruncate(fd, (off_t)n) < 0 ? -1 : 0;
 		if (close(fd) < 0)
 			rc = -1;
 	}

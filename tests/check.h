@@ -45,6 +45,18 @@ static int check_failed_now, check_n_failed;
 	} while (0)
 
 /* TEST(name) { ... } and then RUN(name) in main. */
+/* For calls that return -1 and fill a struct err. */
+#define CHECK_OK(expr, err)                                                                            \
+	do {                                                                                               \
+		if ((expr) < 0)                                                                                \
+			printf("%s:%d: %s: %s\n", __FILE__, __LINE__, #expr, (err).msg), check_failed_now = 1;     \
+	} while (0)
+/* part stands in text */
+#define CHECK_HAS(text, part)                                                                          \
+	do {                                                                                               \
+		if (!strstr((text), (part)))                                                                   \
+			printf("%s:%d: \"%s\" is not in \"%s\"\n", __FILE__, __LINE__, (part), (text)), check_failed_now = 1; \
+	} while (0)
 #define TEST(name) static void test_##name(void)
 #define RUN(name)                                                                                      \
 	do {                                                                                               \

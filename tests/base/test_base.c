@@ -85,8 +85,6 @@ TEST(files)
 	CHECK_INT(file_write_atomic("a/b/c/f", "hello", 5, &e), 0);
 	CHECK_INT(file_read("a/b/c/f", 100, &b, ERR_INPUT, &e), 0);
 	CHECK_STR(b.data, "hello");
-	CHECK_INT(file_create_exclusive("a/x", "1", 1, &e), 1);
-	CHECK_INT(file_create_exclusive("a/x", "2", 1, &e), 0);
 	CHECK_INT(e.code, ERR_NONE);
 	CHECK_INT(file_read("a/none", 100, &b, ERR_INPUT, &e), -1);
 	CHECK(strstr(e.msg, "a/none") != NULL);

@@ -11,12 +11,6 @@
 #include "queue/database.h"
 #include "queue/schema.h"
 
-#define CHECK_HAS(text, part)                                                                                                  \
-	do {                                                                                                                       \
-		if (!strstr((text), (part)))                                                                                           \
-			printf("%s:%d: \"%s\" is not in \"%s\"\n", __FILE__, __LINE__, (part), (text)), check_failed_now = 1;              \
-	} while (0)
-
 TEST(dimensions)
 {
 	static const struct {

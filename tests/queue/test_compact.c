@@ -13,12 +13,6 @@
 #include "base/mem.h"
 #include "tests/queue/job_rig.h"
 
-#define CHECK_OK(expr, err)                                                                                                    \
-	do {                                                                                                                       \
-		if ((expr) < 0)                                                                                                        \
-			printf("%s:%d: %s: %s\n", __FILE__, __LINE__, #expr, (err).msg), check_failed_now = 1;                             \
-	} while (0)
-
 static int stride = 13;
 
 static int count_files(const char *pattern)

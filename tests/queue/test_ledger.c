@@ -8,12 +8,6 @@
 #include "queue/attempt.h"
 #include "tests/queue/job_rig.h"
 
-#define CHECK_OK(expr, err)                                                                            \
-	do {                                                                                               \
-		if ((expr) < 0)                                                                                \
-			printf("%s:%d: %s: %s\n", __FILE__, __LINE__, #expr, (err).msg), check_failed_now = 1;     \
-	} while (0)
-
 /* First column of the first row, as text; "?" when there is none. */
 static const char *ask(const char *path, const char *sql)
 {

@@ -4,12 +4,6 @@
 #include "queue/job_private.h"
 #include "tests/check.h"
 
-#define CHECK_OK(expr, err)                                                                            \
-	do {                                                                                               \
-		if ((expr) < 0)                                                                                \
-			printf("%s:%d: %s: %s\n", __FILE__, __LINE__, #expr, (err).msg), check_failed_now = 1;     \
-	} while (0)
-
 static const struct rig rig = {.n_rows = 300, .pad_bytes = 50, .rows_per_shard = 100};
 
 static struct job *open_done(const char *dir)

@@ -13,17 +13,6 @@
 #include "base/mem.h"
 #include "tests/queue/job_rig.h"
 
-#define CHECK_OK(expr, err)                                                                            \
-	do {                                                                                               \
-		if ((expr) < 0)                                                                                \
-			printf("%s:%d: %s: %s\n", __FILE__, __LINE__, #expr, (err).msg), check_failed_now = 1;     \
-	} while (0)
-#define CHECK_HAS(text, part)                                                                          \
-	do {                                                                                               \
-		if (!strstr((text), (part)))                                                                   \
-			printf("%s:%d: \"%s\" is not in \"%s\"\n", __FILE__, __LINE__, (part), (text)), check_failed_now = 1; \
-	} while (0)
-
 /* An input: row i of it is number id[i], whose request has the given version. Every 50th number is at fault, every 10th fails when it runs, unless
  * `healed`: then it does not. */
 struct rows {

@@ -9,12 +9,6 @@
 #include "queue/store.h"
 #include "tests/check.h"
 
-#define CHECK_OK(expr, err)                                                                            \
-	do {                                                                                               \
-		if ((expr) < 0)                                                                                \
-			printf("%s:%d: %s: %s\n", __FILE__, __LINE__, #expr, (err).msg), check_failed_now = 1;     \
-	} while (0)
-
 static struct store *open_new(const char *place)
 {
 	struct err err = {0};

@@ -8,17 +8,6 @@
 #include "queue/rank.h"
 #include "tests/queue/job_rig.h"
 
-#define CHECK_OK(expr, err)                                                                            \
-	do {                                                                                               \
-		if ((expr) < 0)                                                                                \
-			printf("%s:%d: %s: %s\n", __FILE__, __LINE__, #expr, (err).msg), check_failed_now = 1;     \
-	} while (0)
-#define CHECK_HAS(text, part)                                                                          \
-	do {                                                                                               \
-		if (!strstr((text), (part)))                                                                   \
-			printf("%s:%d: \"%s\" is not in \"%s\"\n", __FILE__, __LINE__, (part), (text)), check_failed_now = 1; \
-	} while (0)
-
 TEST(rank)
 {
 	static const struct {
@@ -86,7 +75,7 @@ static void write_claim(const char *path, int worker, const char *attempt, const
 
 	buf_addf(&b, "{\"worker\":%d,\"attempt\":\"%s\",\"job_uid\":\"%s\",\"host\":\"elsewhere\",\"boot\":\"b\",\"pid_namespace\":\"n\","
 	             "\"pid\":1,\"process_start\":1,\"handle\":\"00\",\"time_ms\":1}\n", worker, attempt, job_uid);
-	CHECK_INT(file_create_exclusive(path, b.data, b.len, &err), 1);
+	CHECK_INT(file_write_atomic(path, b.data, b.len, &err), 0);
 	buf_release(&b);
 }
 
