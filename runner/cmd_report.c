@@ -97,6 +97,8 @@ static int add_place(struct report *r, const char *place, struct err *err)
 	struct records records = {0};
 	int rc;
 
+	if (!store_is_url(place) && !file_exists(place))
+		return err_set(err, ERR_STORAGE, "%s: there is no such job nor ledger", place);
 	if (!store_is_url(place) && !file_is_dir(place))
 		return report_add_ledger(r, place, place, err);
 	s = store_open(place, err);
