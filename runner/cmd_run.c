@@ -390,7 +390,7 @@ static int work(struct run *r, struct err *err)
 
 	if (n_done < 0)
 		return -1;
-	if (n_done > job_n_bad_rows(r->job))
+	if (n_done > 0)
 		log_info("resuming: %" PRId64 " of %" PRId64 " rows are done", n_done, job_n_rows(r->job) - job_n_folded_rows(r->job));
 	progress_init(&r->progress, style, job_n_rows(r->job) - job_n_folded_rows(r->job), n_done);
 	r->heart.ready_s = clock_seconds();

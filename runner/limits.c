@@ -33,7 +33,8 @@ struct limits {
 	double ended_cost, ended_s; /* sums over rows that ended */
 	int64_t n_ended;
 	double last_projected;
-	double ceiling, unspent;
+	double ceiling;
+	double unspent, spent_when_asked; /* when the others were last read: theirs is of that moment */
 	double asked_s, ask_after_s, began_s;
 	int is_used_up, is_late;
 };
@@ -183,6 +184,12 @@ static double mean_row_s(const struct limits *l)
 	return l->n_ended ? l->ended_s / (double)l->n_ended : 0;
 }
 
+/* What the next row is thought to cost. */
+static double next_row(const struct limits *l)
+{
+	return l->n_ended ? l->ended_cost / (double)l->n_ended : l->last_projected;
+}
+
 double limits_row_begins(struct limits *l, int64_t n_prompt, int64_t max_output)
 {
 	struct token_counts most = {.prompt = n_prompt, .output = max_output};
@@ -249,7 +256,7 @@ static int read_peers(struct limits *l, struct budget_peer **peers, size_t *n, s
 /* Ask for more: grant, tell, look again, keep what remains. On failure nothing is granted. */
 static void ask(struct limits *l, const struct work_totals *t, size_t n_in_flight)
 {
-	double spent = spent_so_far(l), need = l->in_flight + l->last_projected, rate = 0, now = clock_seconds();
+	double spent = spent_so_far(l), need = l->in_flight + next_row(l), rate = 0, now = clock_seconds();
 	struct attempt *told = &l->heart->told;
 	struct budget_peer *peers;
 	struct err ignored = {0};
@@ -268,6 +275,7 @@ static void ask(struct limits *l, const struct work_totals *t, size_t n_in_fligh
 		goto fail;
 	l->ceiling = told->ceiling_usd = budget_settle(l->o.budget, spent, told->ceiling_usd, peers, n);
 	l->unspent = budget_unspent(l->o.budget, spent, peers, n);
+	l->spent_when_asked = spent;
 	free(peers);
 	/* What does not do for a row is given back, lest each holds a little and nobody enough. Those who ask at once do so at different times next. */
 	if (!is_by_time(l) && l->ceiling < spent + need)
@@ -285,7 +293,7 @@ fail:
 
 static enum limits_state look_at_money(struct limits *l, const struct work_totals *t, size_t n_in_flight)
 {
-	double row = l->n_ended ? l->ended_cost / (double)l->n_ended : l->last_projected, wanted;
+	double row = next_row(l), wanted;
 
 	l->heart->told.spent_usd = spent_so_far(l);
 	if (is_by_time(l)) /* what runs needs its time, too */
@@ -296,10 +304,10 @@ static enum limits_state look_at_money(struct limits *l, const struct work_total
 		if (l->asked_s == 0 || clock_seconds() - l->asked_s >= l->ask_after_s)
 			ask(l, t, n_in_flight);
 		if (wanted > l->ceiling || l->ceiling <= 0) {
-			/* Others may hold more than they need, and tell so at their next beat; unless all is spent. */
+			/* Others may hold more than they need, and tell so at their next beat; rows in flight may cost less than was thought. */
 			double least = is_by_time(l) ? 0 : row;
 
-			l->is_used_up = l->unspent - l->in_flight <= least;
+			l->is_used_up = l->unspent - (l->heart->told.spent_usd - l->spent_when_asked) <= least;
 			return l->is_used_up ? LIMITS_FINISH : LIMITS_WAIT;
 		}
 	}

@@ -61,7 +61,7 @@ def kill_9_at_random_times():
 
 @test
 def finished_rows_are_not_run_again():
-    path = job("tiny")
+    path = job("tiny", n_tiny=1600)
     options = ["--publish-seconds", "0.02", "--threads", 1]
     run("plain", path, options=options)
     process = start(run_args("out", path, options=options))
@@ -74,9 +74,9 @@ def finished_rows_are_not_run_again():
     process.wait()
     log = run("out", path, options=options)
     match = re.search(r"(\d+) of (\d+) rows are done", log)
-    assert match and 0 < int(match[1]) < int(match[2]) == 400, log
+    assert match and 0 < int(match[1]) < int(match[2]) == 1600, log
     again = re.search(r"(\d+) rows ok", log)
-    assert again and int(again[1]) + int(match[1]) <= 400, log
+    assert again and int(again[1]) + int(match[1]) <= 1600, log
     same_outcome("plain", "out", "after a kill with published rows")
 
 
@@ -95,7 +95,7 @@ def other_limits_may_finish_a_job():
 
 @test
 def drain_on_sigterm_and_ctrl_c():
-    path = job("tiny")
+    path = job("tiny", n_tiny=1600)
     run("plain", path)
     for number, status in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
         out = f"out-{status}"

@@ -31,8 +31,8 @@ def merged(server, prefix):
     return found
 
 
-def expected(path):
-    tokenmill(*run_args("local", path))
+def expected(path, options=()):
+    tokenmill(*run_args("local", path), *options)
     return [read_bytes("local/results.jsonl"), read_bytes("local/errors.jsonl")]
 
 
@@ -41,9 +41,9 @@ def same(server, prefix, want):
     assert got == want, f"{prefix}: {[len(b) for b in got]} bytes, not the {[len(b) for b in want]} of a directory's job"
 
 
-def workers(server, prefix, path, n):
+def workers(server, prefix, path, n, options=()):
     """n at a time, each its own machine as far as they know of each other."""
-    return [subprocess.Popen([PROGRAM, *map(str, run_args(f"s3://{BUCKET}/{prefix}", path))], stdin=subprocess.DEVNULL,
+    return [subprocess.Popen([PROGRAM, *map(str, run_args(f"s3://{BUCKET}/{prefix}", path)), *options], stdin=subprocess.DEVNULL,
                              stdout=subprocess.DEVNULL, stderr=open(f"{prefix}-{i}.log", "wb"), env=environment(server, i)) for i in range(n)]
 
 
@@ -88,11 +88,12 @@ def s3_job_drained():
     with start_moto() as server:
         server.create_bucket(BUCKET)
         path = rows(300, 120)
-        want = expected(path)
+        engine = ("--engine", "fake:tokens=4-120,rate=3000,batch=16")  # some seconds, on any machine
+        want = expected(path, engine)
         drained = 0
         with flaky_proxy(server, SEED, 0.05, serial=True) as proxy:
             for i in range(20):
-                process = workers(proxy, "job", path, 1)[0]
+                process = workers(proxy, "job", path, 1, engine)[0]
                 time.sleep(0.4 + 0.2 * i)
                 process.send_signal(signal.SIGTERM)
                 ended([process], "job", allowed=(0, 143, -signal.SIGTERM))
@@ -100,7 +101,7 @@ def s3_job_drained():
                 if process.returncode == 0:
                     break
             else:
-                ended(workers(proxy, "job", path, 1), "job")
+                ended(workers(proxy, "job", path, 1, engine), "job")
             assert drained > 0, "never stopped in the middle"
             same(server, "job", want)
 
