@@ -5,29 +5,25 @@
 # ROUNDS (2), FUZZ_SECONDS (5): longer forms of the end-to-end tests and of the fuzzers.
 set -u
 cd "$(dirname "$0")/.."
-export PYTHON="${PYTHON:-python3}" NO_TOTAL=1
-make=${MAKE:-make}
 jobs=$(nproc)
+export PYTHON="${PYTHON:-python3}" NO_TOTAL=1 TEST_JOBS="$jobs"
+make=${MAKE:-make}
 mkdir -p build
-all=build/check.log one=build/check-step.log
+all=build/check.log
 : >"$all"
 
-# name, command...: shows its output; a bad end without a FAIL line of its own is a failure
-step() {
-	name=$1
-	shift
-	echo "== $name"
-	{
-		"$@" 2>&1 </dev/null
-		echo $? >build/check-status
-	} | tee "$one"
-	if [ "$(cat build/check-status)" -ne 0 ] && ! grep -q '^FAIL ' "$one"; then
-		echo "FAIL $name (exit status $(cat build/check-status))" | tee -a "$one"
-	fi
-	cat "$one" >>"$all"
-}
+# name, command...
+step() { scripts/check-step.sh "$@"; }
 # as step, and a good end is an "ok" of its own
-build() { step "$@" && ! grep -q '^FAIL ' "$one" && echo "ok $1" | tee -a "$all"; }
+build() { step "$@" && echo "ok $1" | tee -a "$all"; }
+# Python tests on the lines of standard input, as many at once as there are processors: most of them wait most of the time.
+python_tests() { xargs -P "$jobs" -I{} sh -c 'scripts/check-step.sh "$(basename {} .py)" "$0" {}' "$1"; }
+# Those that take longest go first.
+longest_first() {
+	for name in test_s3_store test_chaos test_replan test_life test_s3_job; do
+		echo "tests/e2e/$name.py"
+	done | { cat; ls tests/e2e/test_*.py; } | awk '!seen[$0]++'
+}
 
 unit() {
 	build build-release $make -s -j"$jobs" all tests
@@ -50,9 +46,7 @@ diff() {
 }
 e2e() {
 	scripts/venv.sh >/dev/null || echo "FAIL venv" | tee -a "$all" # has an S3 server
-	for script in tests/e2e/test_*.py; do
-		TEST_ROUNDS=${ROUNDS:-2} step "$(basename "$script" .py)" "$PYTHON" "$script"
-	done
+	longest_first | TEST_ROUNDS=${ROUNDS:-2} python_tests "$PYTHON"
 	# The rows of every kind of fault once more with the sanitizers looking.
 	if [ -x build/asan/tokenmill ]; then
 		TOKENMILL=$PWD/build/asan/tokenmill step test_rows-asan "$PYTHON" tests/e2e/test_rows.py
