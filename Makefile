@@ -4,6 +4,7 @@ B := build/$(VARIANT)
 PREFIX ?= /usr/local
 PYTHON ?= python3
 CC ?= cc
+CXX ?= c++
 
 WARN := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wno-unused-parameter
 CFLAGS_release := -O2 -g
@@ -22,7 +23,7 @@ LDLIBS_ALL := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lm -pthread $(LDLI
 # Libraries, lowest first. A test of a library links it and what is below.
 SRC_base := $(wildcard base/*.c)
 SRC_text := $(wildcard engine/file/*.c engine/text/*.c)
-SRC_engine := $(wildcard engine/*.c engine/model/*.c engine/cpu/*.c)
+SRC_engine := $(wildcard engine/*.c engine/model/*.c engine/cpu/*.c engine/cuda/*.c)
 SRC_queue := $(wildcard queue/*.c)
 SRC_jobs := $(wildcard jobs/*.c)
 SRC_runner := $(filter-out runner/main.c,$(wildcard runner/*.c))
@@ -53,6 +54,10 @@ LINK_jobs := $(call lib,jobs) $(call lib,queue) $(LINK_text)
 LINK_runner := $(call lib,runner) $(call lib,jobs) $(call lib,queue) $(LINK_engine)
 
 all: $(B)/tokenmill ## build the program (build/release/tokenmill)
+
+cuda: $(B)/tokenmill-cuda.so ## the plug-in for NVIDIA GPUs (fetches its compiler where there is none: 105 MB)
+$(B)/tokenmill-cuda.so: $(wildcard engine/cuda/*.cu engine/cuda/*.cuh) engine/cuda/gpu.h engine/cuda/gpu_kernels.h scripts/cuda.sh
+	PYTHON=$(PYTHON) scripts/cuda.sh $@
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -119,7 +124,31 @@ $(NFS_SIM): $(patsubst %.c,$(B)/obj/%.o,$(wildcard tests/rigs/nfs_sim*.c)) $(LIN
 	$(CC) $(CFLAGS_ALL) -o $@ $^ $(shell pkg-config --libs fuse3) $(LDLIBS_ALL)
 endif
 
-tests: $(TESTS) $(TOOLS) $(NFS_SIM)
+# The CUDA sources run on the CPU, each CUDA thread a fiber (tests/rigs/cuda_shim): linked into tests/cuda/test_*.c, and as a plug-in for
+# tests of the whole program. ThreadSanitizer knows no fibers.
+CUDA_SOURCES := $(wildcard engine/cuda/*.cu)
+SHIM_FLAGS := -std=c++17 -fPIC -fvisibility=hidden -pthread -ffp-contract=off -Wall -Wextra -Wshadow -Wno-unused-parameter $(CFLAGS_$(VARIANT)) \
+	-DTOKENMILL_CUDA_SHIM -Itests/rigs/cuda_shim -I. -MMD -MP
+SHIM_OBJS := $(patsubst %,$(B)/obj/shim/%.o,$(CUDA_SOURCES) $(wildcard tests/rigs/cuda_shim/*.cpp))
+$(B)/obj/shim/%.o: %
+	@mkdir -p $(@D)
+	$(CXX) -x c++ $(SHIM_FLAGS) -c -o $@ $<
+$(B)/obj/shim/tensor.o: engine/file/tensor.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) -fPIC -fvisibility=hidden -c -o $@ $<
+ifneq ($(VARIANT),tsan)
+TESTS_cuda := $(patsubst tests/cuda/%.c,$(B)/tests/%,$(wildcard tests/cuda/test_*.c))
+TESTS += $(TESTS_cuda)
+CUDA_SHIM := $(B)/tests/tokenmill-cuda-shim.so
+endif
+$(TESTS_cuda): $(B)/tests/%: $(B)/obj/tests/cuda/%.o $(SHIM_OBJS) $(LINK_engine)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) -o $@ $^ $(LDLIBS_ALL) -lstdc++
+$(CUDA_SHIM): $(SHIM_OBJS) $(B)/obj/shim/tensor.o
+	@mkdir -p $(@D)
+	$(CXX) $(CFLAGS_$(VARIANT)) -shared -o $@ $^
+
+tests: $(TESTS) $(TOOLS) $(NFS_SIM) $(CUDA_SHIM)
 fuzzers: $(FUZZERS)
 test: all $(TESTS) ## C unit tests: no network, no model, no GPU
 	scripts/run-tests.sh $(TESTS)
@@ -166,6 +195,6 @@ clean: ## remove what was built; models, data and build/deps stay
 	rm -rf $(foreach v,release asan tsan fuzz,build/$(v))
 
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
-.PHONY: all tests fuzzers test help asan ubsan tsan tsan-tests fuzz fuzz-all check check-cluster image demo demo-qwen bench install uninstall format lint \
+.PHONY: all cuda tests fuzzers test help asan ubsan tsan tsan-tests fuzz fuzz-all check check-cluster image demo demo-qwen bench install uninstall format lint \
 	hdr-check clean
 .SECONDARY:

@@ -1,9 +1,9 @@
 /* backend.h: what computes. The scheduler sees one call, forward_run (forward.h): run this mixed batch, give logits for these
- * rows. Behind it one layer loop walks the model once over this table of batch-sized ops, which the CPU fills in here and
- * a CUDA plug-in later.
+ * rows. Behind it one layer loop walks the model once over this table of batch-sized ops, which the CPU
+ * (engine/cpu) and the GPU (engine/cuda) fill in.
  *
- * All float buffers passed to ops are the backend's own (alloc) except the logits, which are read by the host. Ops only enqueue;
- * a failure surfaces in `finish`. Row-major shapes are given beside each buffer; n is the number of tokens in the batch.
+ * All float buffers passed to ops are the backend's own (alloc), and the host reads them by `fetch` alone. Ops only enqueue;
+ * a failure surfaces in `finish` or `fetch`. Row-major shapes are given beside each buffer; n is the number of tokens in the batch.
  *
  * Determinism: each output row of each op is computed by operations that depend on that row (and what it attends to) alone,
  * in an order that does not depend on n, on its place in the batch, on threads or on how the row's context was cut into chunks.
@@ -88,8 +88,10 @@ struct backend_ops {
 	void (*attention)(struct backend *b, int layer, const float *q, float scale, float softcap, int window, float *out);
 	/* gate [n, width] = act(gate) * up */
 	void (*act_mul)(struct backend *b, enum activation act, float *gate, const float *up, int32_t width);
-	/* Everything enqueued is done; what was computed is readable by the host. */
+	/* Everything enqueued is done. */
 	int (*finish)(struct backend *b, struct err *err);
+	/* As finish; then the first n_floats of x, the host's to read and overwrite until the next op. NULL: as finish -1. */
+	float *(*fetch)(struct backend *b, float *x, size_t n_floats, struct err *err);
 	/* Host work of the scheduler's side (sampling) on the backend's host threads: fn(arg, thread, n_threads). */
 	void (*parallel)(struct backend *b, workers_fn fn, void *arg);
 	int (*n_host_threads)(const struct backend *b);

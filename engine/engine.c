@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/workers.h"
+#include "engine/cuda/backend_cuda.h"
 #include "engine/engine_ops.h"
 #include "engine/forward.h"
 #include "engine/generation.h"
@@ -95,6 +96,26 @@ static size_t available_bytes(void)
 	if (limit != SIZE_MAX && limit > used && limit - used < available)
 		available = limit - used;
 	return available;
+}
+
+/* What --memory is where it is not given. A GPU is nobody else's as a rule; what is left is for the driver's own use. -1: no such GPU. */
+static int default_budget(const struct engine_options *o, size_t *bytes, struct err *err)
+{
+	struct gpu_info info;
+	char why[256];
+	struct gpu *gpu;
+
+	if (!o->gpu) {
+		*bytes = available_bytes() / 2;
+		return 0;
+	}
+	/* Open, so that the context's own memory is taken already. */
+	if (o->gpu->open(o->gpu_device, &gpu, why, sizeof(why)) != GPU_OK)
+		return err_set(err, ERR_ENGINE, "GPU %d: %s", o->gpu_device, why);
+	o->gpu->info(gpu, &info);
+	o->gpu->close(gpu);
+	*bytes = info.free_bytes / 100 * 92;
+	return 0;
 }
 
 static double mib(size_t n_bytes)
@@ -189,14 +210,17 @@ int engine_forecast(const struct model *m, const struct engine_options *o, struc
 {
 	struct kv_shape shape = kv_shape_of(&m->config, o->kv_type);
 
-	*p = (struct engine_plan){0};
+	*p = (struct engine_plan){.is_device = o->gpu != NULL};
 	if (check_options(o, err) < 0)
 		return -1;
 	plan_batch(p, o);
 	p->n_threads = o->n_threads ? o->n_threads : workers_available_cpus();
-	p->workspace_bytes = workspace_bytes(&m->config, p->chunk_tokens, p->max_batch, p->n_threads);
-	p->weight_bytes = forward_weight_bytes(m, backend_cpu_matrix_bytes);
-	p->budget_bytes = o->memory_bytes ? o->memory_bytes : available_bytes() / 2;
+	/* Sampling's scratch is host memory. */
+	p->workspace_bytes = workspace_bytes(&m->config, p->chunk_tokens, p->max_batch, o->gpu ? 0 : p->n_threads);
+	p->weight_bytes = forward_weight_bytes(m, o->gpu ? backend_cuda_matrix_bytes : backend_cpu_matrix_bytes);
+	p->budget_bytes = o->memory_bytes;
+	if (!p->budget_bytes && default_budget(o, &p->budget_bytes, err) < 0)
+		return -1;
 	return plan_kv(p, &m->config, p->budget_bytes, &shape, err);
 }
 
@@ -207,10 +231,11 @@ struct engine *engine_open(const char *model_path, const struct text *text, cons
 	struct model_engine *e;
 	struct engine_plan *p;
 	struct cpu_options cpu = {.n_threads = o->n_threads, .math = o->math ? o->math : MATH_FAST, .isa = o->isa};
+	struct cuda_options cuda = {.api = o->gpu, .device = o->gpu_device, .n_threads = o->n_threads};
 	struct kv_shape shape;
-	size_t budget = o->memory_bytes ? o->memory_bytes : available_bytes() / 2;
+	size_t budget = o->memory_bytes;
 
-	if (check_options(o, err) < 0)
+	if (check_options(o, err) < 0 || (!budget && default_budget(o, &budget, err) < 0))
 		return NULL;
 	e = xcalloc(1, sizeof(*e));
 	e->base.ops = &model_engine_ops;
@@ -221,13 +246,15 @@ struct engine *engine_open(const char *model_path, const struct text *text, cons
 	p = &e->base.plan;
 	p->budget_bytes = budget;
 	plan_batch(p, o);
-	e->backend = backend_cpu_new(&e->model->config, &cpu, p->chunk_tokens, err);
+	e->backend = o->gpu ? backend_cuda_new(&e->model->config, &cuda, p->chunk_tokens, err)
+	                    : backend_cpu_new(&e->model->config, &cpu, p->chunk_tokens, err);
 	if (!e->backend)
 		goto fail;
 	p->backend = e->backend->ops->name;
-	p->isa = backend_cpu_isa(e->backend);
+	p->is_device = o->gpu != NULL;
+	p->isa = o->gpu ? NULL : backend_cpu_isa(e->backend);
 	p->n_threads = e->backend->ops->n_host_threads(e->backend);
-	p->workspace_bytes = workspace_bytes(&e->model->config, p->chunk_tokens, p->max_batch, p->n_threads);
+	p->workspace_bytes = workspace_bytes(&e->model->config, p->chunk_tokens, p->max_batch, o->gpu ? 0 : p->n_threads);
 	shape = kv_shape_of(&e->model->config, o->kv_type);
 	/* Before the long load: does it fit at all? */
 	p->weight_bytes = e->model->weight_bytes;

@@ -21,16 +21,19 @@
 #include "engine/text/text.h"
 
 struct engine;
+struct gpu_api;
 
 struct engine_options {
 	enum engine_math math;     /* 0: MATH_FAST */
 	enum kv_type kv_type;      /* 0: KV_F16 */
-	size_t memory_bytes;       /* weights + workspace + KV, kept; 0: half of what the machine (or cgroup) has free */
+	size_t memory_bytes;       /* weights + workspace + KV, kept; 0: half of what the machine (or cgroup) has free, 92 % of a GPU's */
 	int n_threads;             /* 0: all this process may use */
 	int32_t max_batch;         /* sequences at once; 0: 128 */
 	int32_t chunk_tokens;      /* most tokens of one step; 0: 512; never less than max_batch */
 	int no_prefix_cache;
 	const char *isa;           /* NULL: best; for tests */
+	const struct gpu_api *gpu; /* NULL: the CPU computes; else memory is the GPU's, and math says nothing (cuda_plugin.h) */
+	int gpu_device;
 };
 
 /* What engine_open decided, for the start-up lines and `model info`. */
@@ -40,6 +43,7 @@ struct engine_plan {
 	int32_t n_kv_blocks;       /* of KV_BLOCK_TOKENS positions */
 	int32_t max_batch, chunk_tokens, n_threads;
 	int32_t max_context;       /* longest prompt + output that can run: model's context or KV memory */
+	int is_device;             /* memory is a GPU's */
 	const char *backend, *isa;
 };
 

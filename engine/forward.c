@@ -241,14 +241,14 @@ int forward_run(struct forward *f, const struct batch *batch, struct err *err)
 float *forward_logits(struct forward *f, int32_t first, int32_t n, struct err *err)
 {
 	const struct backend_ops *ops = f->backend->ops;
-	float cap = f->config.logit_softcap;
+	size_t n_floats = (size_t)n * (size_t)f->config.n_vocab;
+	float cap = f->config.logit_softcap, *logits;
 
 	ops->linear(f->backend, f->final + (size_t)first * (size_t)f->config.hidden, n,
 	            &(struct linear_out){.w = f->output, .out = f->logits}, 1);
-	if (ops->finish(f->backend, err) < 0)
-		return NULL;
-	if (cap != 0.0f)
-		for (size_t i = 0; i < (size_t)n * (size_t)f->config.n_vocab; i++)
-			f->logits[i] = cap * tanhf(f->logits[i] / cap);
-	return f->logits;
+	logits = ops->fetch(f->backend, f->logits, n_floats, err);
+	if (logits && cap != 0.0f)
+		for (size_t i = 0; i < n_floats; i++)
+			logits[i] = cap * tanhf(logits[i] / cap);
+	return logits;
 }

@@ -11,14 +11,18 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/workers.h"
+#include "engine/cuda/cuda_plugin.h"
 #include "engine/model/model.h"
 #include "jobs/speed.h"
 #include "runner/commands.h"
+#include "runner/engine_choice.h"
 #include "runner/signals.h"
 #include "runner/spec.h"
 
 struct bench_options {
-	const char *model;
+	const char *model, *device;
+	int devices;
 	int math, kv_type;
 	size_t memory;
 	int64_t threads, max_batch, chunk;
@@ -28,6 +32,8 @@ struct bench_options {
 #define BENCH_FIELD(name) offsetof(struct bench_options, name)
 static const struct option_spec bench_options[] = {
     {"model", 'm', OPTION_STRING, BENCH_FIELD(model), "MODEL", "the model: .gguf file or Hugging Face directory", 0, 0, NULL},
+    {"device", 0, OPTION_STRING, BENCH_FIELD(device), "auto|cpu|cuda[:N]", "what computes (default cpu)", 0, 0, NULL},
+    {"devices", 0, OPTION_FLAG, BENCH_FIELD(devices), NULL, "only say what could compute on this machine, and why something cannot", 0, 0, NULL},
     {"math", 0, OPTION_CHOICE, BENCH_FIELD(math), "f32|fast", "arithmetic (default fast)", 0, 0, "fast|f32"},
     {"kv-type", 0, OPTION_CHOICE, BENCH_FIELD(kv_type), "f16|bf16|f32", "type of keys and values (default f16)", 0, 0,
      "f16|bf16|f32"},
@@ -242,10 +248,10 @@ static void print_table(const struct bench *b, const struct cost_model *m)
 	       1e9 * m->s[COST_ATTEND_DECODE]);
 }
 
-static int measure_and_keep(const struct bench_options *o, struct bench *b, struct err *err)
+static int measure_and_keep(const struct bench_options *o, const struct engine_choice *c, struct bench *b, struct err *err)
 {
-	char *machine = speed_machine(), *path = NULL;
-	struct speed_key key = {engine_model(b->engine)->fingerprint, spec_math_name(o->math ? o->math : MATH_FAST),
+	char *machine = speed_machine(), *path = NULL, *fingerprint = engine_choice_fingerprint(c, engine_model(b->engine)->fingerprint);
+	struct speed_key key = {fingerprint, spec_math_name(o->math ? o->math : MATH_FAST),
 	                        spec_kv_name(o->kv_type ? o->kv_type : KV_F16), machine, b->plan->n_threads};
 	struct cost_sample samples[MAX_STRETCHES];
 	struct speed s;
@@ -274,8 +280,22 @@ static int measure_and_keep(const struct bench_options *o, struct bench *b, stru
 	rc = 0;
 out:
 	free(path);
+	free(fingerprint);
 	free(machine);
 	return rc;
+}
+
+static void print_devices(void)
+{
+	struct buf b = {0};
+
+	buf_addf(&b, "cpu: %d processors, instruction sets", workers_available_cpus());
+	for (const char *const *isa = backend_cpu_isas(); *isa; isa++)
+		buf_addf(&b, " %s", *isa);
+	buf_adds(&b, "\n");
+	cuda_plugin_describe(&b);
+	fputs(b.data, stdout);
+	buf_release(&b);
 }
 
 static int run_bench(const void *options, char **args, int n_args, struct err *err)
@@ -289,22 +309,31 @@ static int run_bench(const void *options, char **args, int n_args, struct err *e
 	                            .chunk_tokens = (int32_t)o->chunk,
 	                            .no_prefix_cache = 1};
 	struct bench b = {.seconds = o->seconds, .seed = 1};
+	struct engine_choice choice = {0};
 	struct buf first = {0}, second = {0};
 	struct text *text;
 	int rc = -1;
 
+	if (o->devices && !n_args) {
+		print_devices();
+		return 0;
+	}
+
 	if (n_args || !o->model || !*o->model)
 		return err_set(err, ERR_USAGE, n_args ? "'%s' is not an option; the model is named with --model" : "--model MODEL is missing", n_args ? args[0] : "");
+	if (cuda_plugin_choose(o->device, &choice.gpu_device, &choice.gpu, err) < 0)
+		return err_context(err, "--device");
+	choice.kind = choice.gpu ? ENGINE_CUDA : ENGINE_CPU;
 	signals_install();
 	text = text_open(o->model, err);
 	if (text)
-		b.engine = engine_open(o->model, text, &eo, err);
+		b.engine = engine_choice_open(&choice, o->model, text, &eo, err);
 	if (b.engine) {
 		b.plan = engine_plan(b.engine);
 		b.n_vocab = engine_model(b.engine)->config.n_vocab;
 		command_describe_plan(b.plan, eo.kv_type ? eo.kv_type : KV_F16, eo.math ? eo.math : MATH_FAST, &first, &second);
 		log_info("%s", first.data);
-		rc = measure_and_keep(o, &b, err);
+		rc = measure_and_keep(o, &choice, &b, err);
 	}
 	engine_close(b.engine);
 	text_free(text);
@@ -315,7 +344,7 @@ static int run_bench(const void *options, char **args, int n_args, struct err *e
 
 const struct command command_bench = {
     "bench",
-    "--model MODEL [options]",
+    "--model MODEL [options] | --devices",
     "Measure how fast a model is on this machine, for the estimates of `plan`.",
     "Prefill and decode are measured with made-up token ids, at several batch sizes and context lengths. What is found is kept in\n"
     "$TOKENMILL_CACHE, or $XDG_CACHE_HOME/tokenmill, or ~/.cache/tokenmill.",

@@ -417,7 +417,11 @@ static int begin_prepared(struct run *r, struct err *err)
 	r->prepared = (struct prepared){.o = &r->o->prepare};
 	if (r->o->prepare.model)
 		r->prepared.setup.model_path = xstrdup(r->o->prepare.model);
-	return engine_choice_read(&r->prepared.choice, r->o->prepare.engine, err);
+	if (engine_choice_read(&r->prepared.choice, r->o->prepare.engine, err) < 0) {
+		prepared_release(&r->prepared);
+		return -1;
+	}
+	return 0;
 }
 
 /* 1: this process planned the job; 0: another one did; -1. */

@@ -43,11 +43,13 @@ void command_describe_plan(const struct engine_plan *p, enum kv_type kv, enum en
 {
 	if (p->isa)
 		buf_addf(first, "%s %s, %d threads, %s arithmetic; ", p->backend, p->isa, p->n_threads, spec_math_name(math));
+	else if (p->is_device)
+		buf_addf(first, "%s, f32 arithmetic; ", p->backend);
 	else
 		buf_addf(first, "%s engine; ", p->backend);
 	buf_addf(first, "up to %d sequences and %d tokens in a step, context %d tokens", p->max_batch, p->chunk_tokens, p->max_context);
 	add_bytes(second, p->total_bytes);
-	buf_adds(second, " of memory: weights ");
+	buf_adds(second, p->is_device ? " of the GPU's memory: weights " : " of memory: weights ");
 	add_bytes(second, p->weight_bytes);
 	buf_adds(second, ", workspace ");
 	add_bytes(second, p->workspace_bytes);

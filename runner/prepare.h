@@ -41,8 +41,8 @@ struct prepare_options {
 #define PREPARE_OPTIONS(type, member)                                                                                            \
 	{"model", 'm', OPTION_STRING, PREPARE_OFFSET(type, member, model), "MODEL",                                                  \
 	 "the model: .gguf file or Hugging Face directory", 0, 0, NULL},                                                             \
-	    {"engine", 0, OPTION_STRING, PREPARE_OFFSET(type, member, engine), "cpu|fake[:...]",                                    \
-	     "what generates: cpu, or fake for tests (default cpu)", 0, 0, NULL},                                                    \
+	    {"engine", 0, OPTION_STRING, PREPARE_OFFSET(type, member, engine), "auto|cpu|cuda[:N]|fake[:...]",                      \
+	     "what generates: the CPU, a GPU, what there is, or fake for tests (default cpu)", 0, 0, NULL},                                                    \
 	    {"math", 0, OPTION_CHOICE, PREPARE_OFFSET(type, member, math), "f32|fast", "arithmetic (default fast)", 0, 0,            \
 	     "fast|f32"},                                                                                                            \
 	    {"kv-type", 0, OPTION_CHOICE, PREPARE_OFFSET(type, member, kv_type), "f16|bf16|f32",                                     \

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Everything that can be tested on this machine; `make check` calls it. Every test prints "ok NAME", "FAIL NAME" or "skip NAME: reason", and
-# the last line counts them. Usage: scripts/check.sh [SECTION]...   sections: unit asan tsan fuzz diff e2e cluster (default: all)
+# the last line counts them. Usage: scripts/check.sh [SECTION]...   sections: unit asan tsan fuzz cuda diff e2e cluster (default: all)
 # CLUSTER=1: build the test cluster where it is not there yet, and run all of its tests, not only the short form.
 # ROUNDS (2), FUZZ_SECONDS (5): longer forms of the end-to-end tests and of the fuzzers.
 set -u
@@ -53,6 +53,9 @@ e2e() {
 	fi
 }
 
+# What no GPU is needed for: tests/cuda run the kernels on the CPU in `unit` and `asan`; here they are compiled for GPUs.
+cuda() { step cuda-compile scripts/cuda.sh build/cuda-check/tokenmill-cuda.so check; }
+
 cluster() {
 	venv=$(scripts/venv.sh) || { echo "FAIL venv" | tee -a "$all"; return; }
 	[ -z "${CLUSTER:-}" ] || build install-deps-cluster scripts/install-deps.sh cluster
@@ -61,7 +64,7 @@ cluster() {
 	done
 }
 
-[ $# -gt 0 ] || set -- unit asan tsan fuzz diff e2e cluster
+[ $# -gt 0 ] || set -- unit asan tsan fuzz cuda diff e2e cluster
 start=$(date +%s)
 build install-deps scripts/install-deps.sh build test
 if grep -q '^FAIL ' "$all"; then
